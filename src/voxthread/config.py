@@ -1,0 +1,129 @@
+"""One frozen tree of settings, read once: defaults, then a TOML file, then VOXTHREAD_* variables, then flags.
+
+Environment names mirror field paths with a double underscore: `VOXTHREAD_LLM__BASE_URL`.
+"""
+
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class HttpConfig(_Section):
+    host: str = "127.0.0.1"
+    port: int = Field(default=8080, ge=0, le=65535)
+    tls_cert: Path | None = None
+    tls_key: Path | None = None
+    public_url: str | None = None
+    """Base of the absolute `Location`s handed out; None takes the request's own host."""
+    cors_origins: tuple[str, ...] = ("*",)
+
+
+class MediaConfig(_Section):
+    max_sessions: int = Field(default=50, ge=1)
+    strict_rfc9725: bool = False
+    """Answer every offer `recvonly` as RFC 9725 section 4.2 demands; the agent is then not heard."""
+    setup_timeout_ms: int = 10_000
+    """From the 201 to a connected peer; then the session is gone."""
+    allow_remote_candidates: bool = False
+    """Probe the addresses a client names; off, peers are learnt from their own checks (no SSRF)."""
+
+
+class TurnConfig(_Section):
+    vad_threshold: float = 0.5
+    """Silero probability at which a frame is speech; 0.15 less is needed to stay in it."""
+    vad_start_ms: int = 96
+    """Speech this long starts an utterance."""
+    vad_stop_ms: int = 192
+    """Silence this long asks whether the turn is over."""
+    endpoint_ms: int = 500
+    """Silence that ends a turn when the end-of-turn model has not said otherwise."""
+    incomplete_endpoint_ms: int = 1_500
+    """Silence that ends a turn the end-of-turn model believes unfinished."""
+    stt_grace_ms: int = 3_000
+    """How long past the endpoint a transcript may take."""
+    first_audio_ms: int = 15_000
+    stall_ms: int = 8_000
+    overlap_ms: int = 700
+    """A caller who speaks this long over the agent interrupts it."""
+    max_utterance_ms: int = 60_000
+    speculate: bool = False
+
+
+class SttConfig(_Section):
+    interim_ms: int = 800
+    """How often a growing utterance is transcribed for captions; 0 is never."""
+    threads: int = 1
+
+
+class LlmConfig(_Section):
+    base_url: str | None = None
+    """An OpenAI-compatible endpoint, e.g. https://api.openai.com/v1; None runs the bundled model."""
+    api_key: SecretStr | None = None
+    model: str = "bundled"
+    max_tokens: int = 120
+    temperature: float = 0.0
+    timeout_ms: int = 20_000
+    threads: int = 1
+    slots: int = 2
+    """Replies the bundled model generates at once."""
+    context_tokens: int = 4_096
+    """Per slot."""
+
+
+class TtsConfig(_Section):
+    pass
+
+
+class AuthConfig(_Section):
+    key: SecretStr | None = None
+    """HS256 secret or PEM public key that bearer tokens are verified with; None on loopback runs open."""
+    algorithm: Literal["HS256", "RS256", "ES256"] = "HS256"
+    audience: str = "voxthread"
+
+
+class BusConfig(_Section):
+    url: str = "memory"
+    partitions: int = Field(default=8, ge=1)
+
+
+class Config(BaseSettings):
+    model_config = SettingsConfigDict(
+        frozen=True, extra="forbid", env_prefix="VOXTHREAD_", env_nested_delimiter="__", toml_file=None
+    )
+
+    http: HttpConfig = HttpConfig()
+    media: MediaConfig = MediaConfig()
+    turn: TurnConfig = TurnConfig()
+    stt: SttConfig = SttConfig()
+    llm: LlmConfig = LlmConfig()
+    tts: TtsConfig = TtsConfig()
+    auth: AuthConfig = AuthConfig()
+    bus: BusConfig = BusConfig()
+    models_dir: Path = Path.home() / ".cache" / "voxthread" / "models"
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls)
+
+
+def read_config(toml_file: Path | None = None, **overrides: Any) -> Config:
+    """Read the tree. `overrides` are nested dicts by section. Raises pydantic `ValidationError`."""
+
+    class FromFile(Config):
+        model_config = SettingsConfigDict(**{**Config.model_config, "toml_file": toml_file})
+
+    return FromFile(**overrides)

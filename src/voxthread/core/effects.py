@@ -1,0 +1,120 @@
+"""Effects of the turn machine: imperatives for the shell that drives it."""
+
+from dataclasses import dataclass
+
+from voxthread.core.events import Event
+from voxthread.core.history import Message
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StartTranscription:
+    """Transcribe the caller's audio from the start of this speech (with its pre-roll) on."""
+
+    utterance_id: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FinishTranscription:
+    """Ask for a final transcript of the utterance so far; it may still go on."""
+
+    utterance_id: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DropTranscription:
+    """Nobody waits for this utterance any more."""
+
+    utterance_id: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PredictEndOfTurn:
+    """Ask the end-of-turn model about the utterance so far."""
+
+    utterance_id: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StartReply:
+    """Ask the agent for a reply to `utterance` and synthesize it.
+
+    The audio of a `speculative` reply is kept back until `CommitReply`; nothing of it is ever heard, logged
+    as history, or allowed to call a tool before that.
+    """
+
+    turn_id: int
+    history: tuple[Message, ...]
+    utterance: str
+    speculative: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StartSpeech:
+    """Synthesize a fixed text as this turn's reply."""
+
+    turn_id: int
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CommitReply:
+    """Release the audio of a speculative reply."""
+
+    turn_id: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WithdrawReply:
+    """Forget a speculative reply."""
+
+    turn_id: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CancelReply:
+    """Stop generating and synthesizing."""
+
+    turn_id: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HoldPlayout:
+    turn_id: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResumePlayout:
+    turn_id: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FlushPlayout:
+    turn_id: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Publish:
+    event: Event
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EndSession:
+    reason: str
+
+
+Effect = (
+    StartTranscription
+    | FinishTranscription
+    | DropTranscription
+    | PredictEndOfTurn
+    | StartReply
+    | StartSpeech
+    | CommitReply
+    | WithdrawReply
+    | CancelReply
+    | HoldPlayout
+    | ResumePlayout
+    | FlushPlayout
+    | Publish
+    | EndSession
+)

@@ -1,0 +1,175 @@
+"""Everything on `voxthread.in` and `voxthread.out` that is not audio: JSON facts in a stamped envelope.
+
+    {"v": 1, "session_id": "...", "epoch": 0, "seq": 7, "fact": {"kind": "playout.hold", "turn_id": 3}}
+
+Unknown fields are ignored, an unknown kind or version is `MalformedRecordError`.
+"""
+
+from typing import Literal, TypeVar
+
+import msgspec
+
+from voxthread.wire.audio import MalformedRecordError
+
+FACT_VERSION = 1
+
+
+class _Fact(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", omit_defaults=True):
+    pass
+
+
+# -- written by the media process on voxthread.in ------------------------------------------------------
+
+
+class SessionOpened(_Fact, tag="session.opened"):
+    """First record of every session: a door has minted it."""
+
+    agent: str
+    principal: str
+    via: Literal["whip", "ws"]
+    created_at_ms: int
+    frontend_session_id: str | None = None
+
+
+class FrontendBound(_Fact, tag="frontend.bound"):
+    frontend_session_id: str
+
+
+class PeerConnected(_Fact, tag="peer.connected"):
+    """`receives_audio` is false for a send-only peer; its playout is clocked all the same."""
+
+    receives_audio: bool
+
+
+class PeerLost(_Fact, tag="peer.lost"):
+    reason: str
+
+
+class PlayoutProgress(_Fact, tag="playout.progress"):
+    """How much of a turn's audio has left for the caller, reported at its start, each 200 ms while it
+    plays, and when it is held, drained (all of it played after `reply.ended`) or flushed.
+
+    `queued_ms` is what waits behind; loss and round trip come from RTCP, None where unknown.
+    """
+
+    turn_id: int
+    played_ms: int
+    queued_ms: int
+    state: Literal["playing", "held", "drained", "flushed"]
+    loss_fraction: float | None = None
+    round_trip_ms: int | None = None
+
+
+class TextCommand(_Fact, tag="command.text"):
+    text: str
+
+
+class InterruptCommand(_Fact, tag="command.interrupt"):
+    pass
+
+
+class EndCommand(_Fact, tag="command.end"):
+    """The session is over: the caller hung up, asked for it, or is gone for good."""
+
+    reason: str
+
+
+InFact = (
+    SessionOpened
+    | FrontendBound
+    | PeerConnected
+    | PeerLost
+    | PlayoutProgress
+    | TextCommand
+    | InterruptCommand
+    | EndCommand
+)
+
+
+# -- written by the session's owner on voxthread.out ---------------------------------------------------
+
+
+class ReplyEnded(_Fact, tag="reply.ended"):
+    """No more audio of this turn will come; `total_ms` is all of it."""
+
+    turn_id: int
+    total_ms: int
+
+
+class HoldPlayout(_Fact, tag="playout.hold"):
+    """Stop at the next packet boundary and keep the queue."""
+
+    turn_id: int
+
+
+class ResumePlayout(_Fact, tag="playout.resume"):
+    """Go on at the held sample."""
+
+    turn_id: int
+
+
+class FlushPlayout(_Fact, tag="playout.flush"):
+    """Drop everything queued of this turn and of older ones; audio of them that comes later is stale."""
+
+    turn_id: int
+
+
+class CloseLeg(_Fact, tag="leg.close"):
+    """The session has ended: close the peer."""
+
+    reason: str
+
+
+OutFact = ReplyEnded | HoldPlayout | ResumePlayout | FlushPlayout | CloseLeg
+
+
+class InRecord(msgspec.Struct, frozen=True, kw_only=True):
+    session_id: str
+    epoch: int
+    seq: int
+    fact: InFact
+    v: int = FACT_VERSION
+
+
+class OutRecord(msgspec.Struct, frozen=True, kw_only=True):
+    session_id: str
+    epoch: int
+    seq: int
+    fact: OutFact
+    v: int = FACT_VERSION
+
+
+_encoder = msgspec.json.Encoder()
+_in_decoder = msgspec.json.Decoder(InRecord)
+_out_decoder = msgspec.json.Decoder(OutRecord)
+
+
+def encode_fact(record: InRecord | OutRecord) -> bytes:
+    return _encoder.encode(record)
+
+
+def decode_in_fact(value: bytes) -> InRecord:
+    """Raises `MalformedRecordError`."""
+    try:
+        record = _in_decoder.decode(value)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise MalformedRecordError(str(error)) from None
+    return _checked(record)
+
+
+def decode_out_fact(value: bytes) -> OutRecord:
+    """Raises `MalformedRecordError`."""
+    try:
+        record = _out_decoder.decode(value)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise MalformedRecordError(str(error)) from None
+    return _checked(record)
+
+
+R = TypeVar("R", InRecord, OutRecord)
+
+
+def _checked(record: R) -> R:
+    if record.v != FACT_VERSION:
+        raise MalformedRecordError(f"fact version {record.v}, this reads {FACT_VERSION}")
+    return record

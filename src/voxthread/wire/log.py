@@ -1,0 +1,70 @@
+"""The log: what every bus stores, and the contract it keeps.
+
+The contract needs only what any Kafka-protocol broker does well: no consumer groups, commits or
+transactions. `tests/contract/bus_contract.py` is its executable form; every adapter passes it.
+"""
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Protocol
+
+
+class Stream(StrEnum):
+    """A stream of the log (a Kafka topic). Each has one kind of writer, named in `docs/architecture.md`."""
+
+    IN = "voxthread.in"
+    OUT = "voxthread.out"
+    EVENTS = "voxthread.events"
+    STATE = "voxthread.state"
+    CLAIMS = "voxthread.claims"
+    CONTROL = "voxthread.control"
+    DLQ = "voxthread.dlq"
+
+
+SINGLE_PARTITION = frozenset({Stream.CLAIMS, Stream.CONTROL, Stream.DLQ})
+"""Streams whose order is shared by everybody, so they have partition 0 only."""
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """Encoded bytes under a key (the canonical session id)."""
+
+    key: str
+    value: bytes
+    headers: tuple[tuple[str, bytes], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class StoredRecord:
+    """A record and its place: positions of a partition are dense or at least strictly increasing."""
+
+    position: int
+    record: Record
+
+
+class Bus(Protocol):
+    """An ordered, append-only log of partitions."""
+
+    @property
+    def partitions(self) -> int:
+        """How many partitions the keyed streams have; sessions are spread over them."""
+        ...
+
+    async def append(self, stream: Stream, partition: int, record: Record) -> int:
+        """Store `record` behind everything appended before it and return its position.
+
+        Returns when the record is stored as durably as the adapter promises; concurrent appends of one
+        task are stored in the order of the calls. Raises `BusError` (retryable when a later append may
+        succeed); on an error the record may or may not be stored, so readers drop duplicates by
+        (session, stream, epoch, seq).
+        """
+        ...
+
+    def read(self, stream: Stream, partition: int, from_position: int) -> AsyncIterator[StoredRecord]:
+        """Yield every record at or after `from_position`, then follow new ones; ends only by closing."""
+        ...
+
+    async def head(self, stream: Stream, partition: int) -> int:
+        """The position the next appended record will get or exceed."""
+        ...
