@@ -21,7 +21,7 @@ class _Fact(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", omit_de
 # -- written by the media process on voxthread.in ------------------------------------------------------
 
 
-class SessionOpened(_Fact, tag="session.opened"):
+class SessionOpened(_Fact, tag="session.opened", frozen=True):
     """First record of every session: a door has minted it."""
 
     agent: str
@@ -31,21 +31,21 @@ class SessionOpened(_Fact, tag="session.opened"):
     frontend_session_id: str | None = None
 
 
-class FrontendBound(_Fact, tag="frontend.bound"):
+class FrontendBound(_Fact, tag="frontend.bound", frozen=True):
     frontend_session_id: str
 
 
-class PeerConnected(_Fact, tag="peer.connected"):
+class PeerConnected(_Fact, tag="peer.connected", frozen=True):
     """`receives_audio` is false for a send-only peer; its playout is clocked all the same."""
 
     receives_audio: bool
 
 
-class PeerLost(_Fact, tag="peer.lost"):
+class PeerLost(_Fact, tag="peer.lost", frozen=True):
     reason: str
 
 
-class PlayoutProgress(_Fact, tag="playout.progress"):
+class PlayoutProgress(_Fact, tag="playout.progress", frozen=True):
     """How much of a turn's audio has left for the caller, reported at its start, each 200 ms while it
     plays, and when it is held, drained (all of it played after `reply.ended`) or flushed.
 
@@ -60,15 +60,15 @@ class PlayoutProgress(_Fact, tag="playout.progress"):
     round_trip_ms: int | None = None
 
 
-class TextCommand(_Fact, tag="command.text"):
+class TextCommand(_Fact, tag="command.text", frozen=True):
     text: str
 
 
-class InterruptCommand(_Fact, tag="command.interrupt"):
+class InterruptCommand(_Fact, tag="command.interrupt", frozen=True):
     pass
 
 
-class EndCommand(_Fact, tag="command.end"):
+class EndCommand(_Fact, tag="command.end", frozen=True):
     """The session is over: the caller hung up, asked for it, or is gone for good."""
 
     reason: str
@@ -89,32 +89,32 @@ InFact = (
 # -- written by the session's owner on voxthread.out ---------------------------------------------------
 
 
-class ReplyEnded(_Fact, tag="reply.ended"):
+class ReplyEnded(_Fact, tag="reply.ended", frozen=True):
     """No more audio of this turn will come; `total_ms` is all of it."""
 
     turn_id: int
     total_ms: int
 
 
-class HoldPlayout(_Fact, tag="playout.hold"):
+class HoldPlayout(_Fact, tag="playout.hold", frozen=True):
     """Stop at the next packet boundary and keep the queue."""
 
     turn_id: int
 
 
-class ResumePlayout(_Fact, tag="playout.resume"):
+class ResumePlayout(_Fact, tag="playout.resume", frozen=True):
     """Go on at the held sample."""
 
     turn_id: int
 
 
-class FlushPlayout(_Fact, tag="playout.flush"):
+class FlushPlayout(_Fact, tag="playout.flush", frozen=True):
     """Drop everything queued of this turn and of older ones; audio of them that comes later is stale."""
 
     turn_id: int
 
 
-class CloseLeg(_Fact, tag="leg.close"):
+class CloseLeg(_Fact, tag="leg.close", frozen=True):
     """The session has ended: close the peer."""
 
     reason: str
