@@ -1,0 +1,63 @@
+"""Rules every test lives by: one kind each, no silent skip, the same property examples in CI each time."""
+
+import os
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+from typing import NoReturn
+
+import pytest
+from hypothesis import settings
+
+KINDS = ("unit", "contract", "replay", "integration", "e2e")
+IN_CI = os.environ.get("CI", "").lower() in {"1", "true"}
+ALLOWED_SKIPS = Path(__file__).with_name("allowed_skips.toml")
+
+SkipLoudly = Callable[[str, str], NoReturn]
+
+settings.register_profile("default", max_examples=50, deadline=None)
+settings.register_profile("ci", settings.get_profile("default"), derandomize=True)
+settings.load_profile("ci" if IN_CI else "default")
+
+_loud_skips: set[str] = set()
+
+
+@pytest.fixture(scope="session")
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture(scope="session")
+def skip_loudly() -> SkipLoudly:
+    """`skip_loudly(what, reason)` skips because this machine lacks `what`, and says so at the end.
+
+    In CI it fails, unless `allowed_skips.toml` gives `what` a reason.
+    """
+    allowed: dict[str, str] = tomllib.loads(ALLOWED_SKIPS.read_text())
+
+    def skip(what: str, reason: str) -> NoReturn:
+        if IN_CI and not allowed.get(what):
+            pytest.fail(f"{what}: {reason}. CI must run this; a skip needs its reason in {ALLOWED_SKIPS.name}")
+        _loud_skips.add(f"{what}: {reason}")
+        pytest.skip(f"{what}: {reason}")
+
+    return skip
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    wrong = {
+        item.location[0]
+        for item in items
+        if {mark.name for mark in item.iter_markers()} & set(KINDS) != {item.path.parent.name}
+    }
+    if wrong:
+        raise pytest.UsageError(
+            f"each test module needs `pytestmark = pytest.mark.<its directory>`: {', '.join(sorted(wrong))}"
+        )
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    if _loud_skips:
+        terminalreporter.section("NOT TESTED ON THIS MACHINE", sep="!", red=True, bold=True)
+        for line in sorted(_loud_skips):
+            terminalreporter.line(line, red=True)
