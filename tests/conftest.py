@@ -13,6 +13,8 @@ KINDS = ("unit", "contract", "replay", "integration", "e2e")
 IN_CI = os.environ.get("CI", "").lower() in {"1", "true"}
 ALLOWED_SKIPS = Path(__file__).with_name("allowed_skips.toml")
 
+pytest.register_assert_rewrite("contract")
+
 SkipLoudly = Callable[[str, str], NoReturn]
 
 settings.register_profile("default", max_examples=50, deadline=None)
