@@ -21,8 +21,8 @@ class FinishTranscription:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class DropTranscription:
-    """Nobody waits for this utterance any more."""
+class EndTranscription:
+    """Nothing more of this utterance is wanted: it is answered, or was not meant for the agent."""
 
     utterance_id: int
 
@@ -105,7 +105,7 @@ class EndSession:
 Effect = (
     StartTranscription
     | FinishTranscription
-    | DropTranscription
+    | EndTranscription
     | PredictEndOfTurn
     | StartReply
     | StartSpeech

@@ -78,11 +78,11 @@ class ClausePlanned:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AudioSynthesized:
-    """`duration_ms` more audio of the reply exists. `text` is the clause it belongs to."""
+    """`duration_ms` more audio of the reply exists; it belongs to its `clause`th planned clause, from 0."""
 
     turn_id: int
+    clause: int
     duration_ms: int
-    text: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,0 +1,75 @@
+"""What of a reply was heard: played milliseconds back to words."""
+
+import re
+from dataclasses import dataclass
+
+UNFINISHED_MS_PER_CHARACTER = 60
+"""Speaking rate assumed for a clause whose synthesis is not done (Piper joe: 55-65 ms per character)."""
+
+_WORD = re.compile(r"\S+")
+
+
+@dataclass(slots=True)
+class _Clause:
+    text: str
+    duration_ms: int = 0
+    is_done: bool = False
+
+    def heard(self, played_ms: int) -> str:
+        """The words at least half of which lie within `played_ms`, time being spread over characters."""
+        duration_ms = self.duration_ms
+        if not self.is_done:
+            duration_ms = max(duration_ms, len(self.text) * UNFINISHED_MS_PER_CHARACTER)
+        if played_ms >= duration_ms:
+            return self.text
+        reached = len(self.text) * played_ms / duration_ms
+        end = 0
+        for word in _WORD.finditer(self.text):
+            if (word.start() + word.end()) / 2 > reached:
+                break
+            end = word.end()
+        return self.text[:end]
+
+
+class HeardLedger:
+    """The planned clauses of one reply and how long the audio of each is."""
+
+    __slots__ = ("_clauses", "_total_ms")
+
+    def __init__(self) -> None:
+        self._clauses: list[_Clause] = []
+        self._total_ms = 0
+
+    @property
+    def total_ms(self) -> int:
+        return self._total_ms
+
+    @property
+    def planned_text(self) -> str:
+        return " ".join(clause.text for clause in self._clauses)
+
+    def plan(self, text: str) -> None:
+        self._clauses.append(_Clause(text.strip()))
+
+    def add_audio(self, clause: int, duration_ms: int) -> None:
+        """Audio comes clause by clause; audio of one says that those before it are whole."""
+        if not 0 <= clause < len(self._clauses):
+            raise ValueError(f"audio of clause {clause}, but {len(self._clauses)} are planned")
+        for earlier in self._clauses[:clause]:
+            earlier.is_done = True
+        self._clauses[clause].duration_ms += duration_ms
+        self._total_ms += duration_ms
+
+    def finish(self) -> None:
+        for clause in self._clauses:
+            clause.is_done = True
+
+    def heard_text(self, played_ms: int) -> str:
+        heard: list[str] = []
+        left_ms = played_ms
+        for clause in self._clauses:
+            if left_ms <= 0:
+                break
+            heard.append(clause.heard(left_ms))
+            left_ms -= clause.duration_ms
+        return " ".join(text for text in heard if text)

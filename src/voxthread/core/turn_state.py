@@ -1,0 +1,96 @@
+"""The parts of the turn machine: its states, its policy, and the utterance and reply it may hold."""
+
+from dataclasses import dataclass, field
+from enum import Enum
+
+from voxthread.core.endpointing import EndpointPolicy
+from voxthread.core.failures import Failure
+from voxthread.core.playout import HeardLedger
+from voxthread.core.timing import TurnClock
+
+
+class State(Enum):
+    LISTENING = "listening"
+    USER_SPEAKING = "user_speaking"
+    ENDPOINTING = "endpointing"
+    THINKING = "thinking"
+    SPEAKING = "speaking"
+    OVERLAP = "overlap"
+    CLOSED = "closed"
+
+
+NO_TRANSCRIPT = Failure(code="stt.timeout", stage="stt", retryable=True, detail="no transcript came in time")
+NO_REPLY = Failure(
+    code="reply.timeout", stage="agent", retryable=True, detail="the reply did not start in time"
+)
+REPLY_STALLED = Failure(
+    code="reply.stalled", stage="agent", retryable=True, detail="the reply stopped half-way"
+)
+
+REPLYING = frozenset({State.THINKING, State.SPEAKING, State.OVERLAP})
+"""The states with a live reply."""
+
+
+class Deadline(Enum):
+    """What the machine may be waiting for; every state but LISTENING and CLOSED has at least one."""
+
+    MAX_UTTERANCE = "max_utterance"
+    ENDPOINT = "endpoint"
+    GRACE = "grace"
+    ASK = "ask"
+    FIRST_AUDIO = "first_audio"
+    STALL = "stall"
+    OVERLAP = "overlap"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TurnPolicy:
+    endpoint: EndpointPolicy = field(default_factory=EndpointPolicy)
+    stt_grace_ms: int = 3_000
+    """How long after the endpoint a final transcript is waited for."""
+    first_audio_ms: int = 15_000
+    """From the start of a reply to its first sample at the caller."""
+    stall_ms: int = 8_000
+    """A reply in which nothing happens for so long has failed."""
+    overlap_ms: int = 700
+    """Speech over the agent this long is an interruption whatever was said."""
+    max_utterance_ms: int = 60_000
+    speculate: bool = False
+    """Start the reply as soon as a transcript exists, before the turn is confirmed."""
+    apology: str = ""
+    """Spoken after a failure; empty says nothing."""
+    backchannels: frozenset[str] = frozenset()
+
+
+@dataclass(slots=True)
+class Utterance:
+    """One stretch of the caller's speech, open until it is answered aloud or found to want no answer."""
+
+    id: int
+    text: str = ""
+    is_final: bool = False
+    """The text covers all the speech so far."""
+    ended_ms: int | None = None
+    """When the last speech was; None while it goes on."""
+    transcript_ms: int | None = None
+    """When the final text came."""
+    failure: Failure | None = None
+
+    def resume(self) -> None:
+        self.is_final = False
+        self.ended_ms = None
+        self.transcript_ms = None
+
+
+@dataclass(slots=True)
+class Reply:
+    """One reply of the agent; `utterance` is None for a fixed text (greeting, apology)."""
+
+    turn_id: int
+    clock: TurnClock
+    utterance: str | None = None
+    played_ms: int = 0
+    has_ended: bool = False
+    early_text: str = ""
+    """Deltas of a speculative reply, published when it is committed."""
+    ledger: HeardLedger = field(default_factory=HeardLedger)

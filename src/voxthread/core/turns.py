@@ -1,0 +1,481 @@
+"""Whose turn it is: the one table that decides when the agent listens, thinks, speaks and yields.
+
+                     SpeechStarted              SpeechStopped
+        LISTENING ------------------> USER_SPEAKING --------> ENDPOINTING
+            ^                             ^   ^                 |     |
+            | drained         interrupted |   | goes on         |     | endpoint and transcript
+            |                             |   +-----------------+     v
+         SPEAKING <---- backchannel --- OVERLAP                    THINKING
+            |  ------- SpeechStarted ---> ^                           |
+            +<------------------- first audio heard -----------------+
+
+Pure: `handle(input, now)` and `handle_deadline(now)` return effects; `deadline()` says when to come back.
+The same inputs at the same instants give the same effects, which is what replay and takeover rest on.
+Where it departs from the obvious: an utterance stays open until its answer is *heard*, so a caller who
+goes on speaking while the agent thinks continues the same utterance; and speech over the agent that stops
+is judged by its words before it is taken for a backchannel (docs/adr/0006-overlap-judged-by-words.md).
+"""
+
+from voxthread.core import events, inputs
+from voxthread.core.effects import (
+    CommitReply,
+    Effect,
+    EndSession,
+    FinishTranscription,
+    HoldPlayout,
+    PredictEndOfTurn,
+    ResumePlayout,
+    StartReply,
+    StartSpeech,
+    WithdrawReply,
+)
+from voxthread.core.endpointing import means_interruption
+from voxthread.core.failures import Failure
+from voxthread.core.history import Message
+from voxthread.core.inputs import Input
+from voxthread.core.timing import TurnClock
+from voxthread.core.turn_state import (
+    NO_REPLY,
+    NO_TRANSCRIPT,
+    REPLY_STALLED,
+    REPLYING,
+    Deadline,
+    Reply,
+    State,
+    Utterance,
+)
+from voxthread.core.turn_steps import TurnSteps
+from voxthread.core.turn_table import EXPIRIES, TRANSITIONS
+
+_S = State
+
+
+class TurnMachine(TurnSteps):
+    """One per session. Never waits: what it waits for is a deadline in the table of `_deadlines`."""
+
+    @property
+    def state(self) -> State:
+        return self._state
+
+    @property
+    def history(self) -> tuple[Message, ...]:
+        return self._history.messages
+
+    @property
+    def live_turn_id(self) -> int | None:
+        return self._reply.turn_id if self._reply else None
+
+    def deadline(self) -> int | None:
+        return min(self._deadlines.values(), default=None)
+
+    def handle(self, fact: Input, now: int) -> list[Effect]:
+        """The fence is here and nowhere else: a result of an older turn or utterance changes nothing."""
+        if self._is_stale(fact):
+            self.stale_inputs += 1
+            return []
+        transition = TRANSITIONS.get((self._state, type(fact)))
+        if transition is not None:
+            getattr(self, transition)(fact, now)
+        return self._take_effects()
+
+    def handle_deadline(self, now: int) -> list[Effect]:
+        for deadline in [name for name, at in self._deadlines.items() if at <= now]:
+            if self._deadlines.get(deadline, now + 1) <= now:
+                del self._deadlines[deadline]
+                getattr(self, EXPIRIES[deadline])(now)
+        return self._take_effects()
+
+    def _is_stale(self, fact: Input) -> bool:
+        turn_id = getattr(fact, "turn_id", None)
+        if turn_id is not None:
+            return all(reply is None or reply.turn_id != turn_id for reply in (self._reply, self._speculation))
+        utterance_id = getattr(fact, "utterance_id", None)
+        return utterance_id is not None and (self._utterance is None or self._utterance.id != utterance_id)
+
+    def _take_effects(self) -> list[Effect]:
+        effects, self._effects = self._effects, []
+        return effects
+
+    # -- the caller speaks -----------------------------------------------------------------------------
+
+    def speech_started_listening(self, fact: inputs.SpeechStarted, now: int) -> None:
+        self._open_utterance(now)
+        self._enter(_S.USER_SPEAKING, {Deadline.MAX_UTTERANCE: now + self._policy.max_utterance_ms})
+
+    def speech_resumed(self, fact: inputs.SpeechStarted, now: int) -> None:
+        """ENDPOINTING: the same utterance goes on, and what was guessed about its end is void."""
+        utterance = self._live_utterance()
+        utterance.resume()
+        self._withdraw_speculation()
+        self._publish(events.UserSpeechStarted(utterance_id=utterance.id))
+        self._enter(_S.USER_SPEAKING, {Deadline.MAX_UTTERANCE: now + self._policy.max_utterance_ms})
+
+    def speech_started_thinking(self, fact: inputs.SpeechStarted, now: int) -> None:
+        """Nothing of the answer was heard yet, so the question goes on (or is a new one after a greeting)."""
+        reply = self._live_reply()
+        self._stop_reply()
+        if reply.utterance is not None:
+            self._history.take_back_unanswered()
+        if self._utterance is None:
+            self.speech_started_listening(fact, now)
+        else:
+            self.speech_resumed(fact, now)
+
+    def speech_stopped(self, fact: inputs.SpeechStopped, now: int) -> None:
+        utterance = self._live_utterance()
+        utterance.ended_ms = now - fact.silence_ms
+        self._do(FinishTranscription(utterance_id=utterance.id))
+        self._publish(events.UserSpeechStopped(utterance_id=utterance.id))
+        if utterance.failure is not None:
+            self._fail_utterance(utterance.failure, now)
+        else:
+            self._wait_for_endpoint(self._policy.endpoint.patience_ms(None), now)
+
+    def _wait_for_endpoint(self, patience_ms: int, now: int) -> None:
+        utterance = self._live_utterance()
+        ended_ms = utterance.ended_ms if utterance.ended_ms is not None else now
+        endpoint_ms = max(now, ended_ms + patience_ms)
+        self._do(PredictEndOfTurn(utterance_id=utterance.id))
+        self._enter(
+            _S.ENDPOINTING,
+            {
+                Deadline.ENDPOINT: endpoint_ms,
+                Deadline.GRACE: endpoint_ms + self._policy.stt_grace_ms,
+                Deadline.ASK: now + self._policy.endpoint.ask_every_ms,
+            },
+        )
+        self._decide(now)
+
+    def utterance_too_long(self, now: int) -> None:
+        """The caller does not stop: answer what was said so far."""
+        utterance = self._live_utterance()
+        utterance.ended_ms = now
+        self._do(FinishTranscription(utterance_id=utterance.id))
+        self._publish(events.UserSpeechStopped(utterance_id=utterance.id))
+        self._enter(_S.ENDPOINTING, {Deadline.ENDPOINT: now, Deadline.GRACE: now + self._policy.stt_grace_ms})
+
+    def end_of_turn_predicted(self, fact: inputs.EndOfTurnPredicted, now: int) -> None:
+        if Deadline.ENDPOINT not in self._deadlines:
+            return
+        ended_ms = self._live_utterance().ended_ms or now
+        endpoint_ms = max(now, ended_ms + self._policy.endpoint.patience_ms(fact.probability))
+        self._deadlines[Deadline.ENDPOINT] = endpoint_ms
+        self._deadlines[Deadline.GRACE] = endpoint_ms + self._policy.stt_grace_ms
+        self._decide(now)
+
+    def ask_again(self, now: int) -> None:
+        self._do(PredictEndOfTurn(utterance_id=self._live_utterance().id))
+        self._deadlines[Deadline.ASK] = now + self._policy.endpoint.ask_every_ms
+
+    # -- what the caller said --------------------------------------------------------------------------
+
+    def transcript_updated(self, fact: inputs.TranscriptUpdated, now: int) -> None:
+        utterance = self._live_utterance()
+        utterance.text = fact.text
+        # A final text asked for before the caller went on speaking does not cover the rest.
+        if fact.final and utterance.ended_ms is not None:
+            utterance.is_final = True
+            utterance.transcript_ms = now
+        if fact.text:
+            self._publish(events.UserTranscript(utterance_id=utterance.id, text=fact.text, final=False))
+
+    def transcript_endpointing(self, fact: inputs.TranscriptUpdated, now: int) -> None:
+        self.transcript_updated(fact, now)
+        utterance = self._live_utterance()
+        if self._speculation is not None and self._speculation.utterance != utterance.text:
+            self._withdraw_speculation()
+        self._decide(now)
+        if self._state is _S.ENDPOINTING and utterance.is_final and utterance.text:
+            self._speculate(utterance, now)
+
+    def transcription_failed(self, fact: inputs.TranscriptionFailed, now: int) -> None:
+        """While the caller speaks the failure waits: an apology would talk over them."""
+        self._live_utterance().failure = fact.failure
+
+    def transcription_failed_endpointing(self, fact: inputs.TranscriptionFailed, now: int) -> None:
+        self._fail_utterance(fact.failure, now)
+
+    def _fail_utterance(self, failure: Failure, now: int) -> None:
+        self._withdraw_speculation()
+        self._end_utterance()
+        self._publish_failure(failure, None)
+        self._apologise(now)
+
+    def _decide(self, now: int) -> None:
+        """ENDPOINTING: answer once the endpoint has passed and the words are known."""
+        if Deadline.ENDPOINT in self._deadlines and self._deadlines[Deadline.ENDPOINT] > now:
+            return
+        self._deadlines.pop(Deadline.ENDPOINT, None)
+        utterance = self._live_utterance()
+        if not utterance.is_final:
+            self._deadlines.pop(Deadline.ASK, None)
+        elif utterance.text:
+            self._answer(utterance, now)
+        else:
+            self._end_utterance()
+            self._enter(_S.LISTENING, {})
+
+    def endpoint_passed(self, now: int) -> None:
+        self._decide(now)
+
+    def grace_passed(self, now: int) -> None:
+        """No final transcript in time: make do with the interim one, if there is any."""
+        utterance = self._live_utterance()
+        if self._state is _S.OVERLAP:
+            self._judge_overlap(utterance, now)
+        elif utterance.text:
+            self._answer(utterance, now)
+        else:
+            self._fail_utterance(
+                NO_TRANSCRIPT,
+                now,
+            )
+
+    def text_received(self, fact: inputs.TextReceived, now: int) -> None:
+        """Typed words end whatever was being said; what was spoken so far comes before them."""
+        spoken = ""
+        if self._state in REPLYING:
+            if self._state is not _S.OVERLAP:
+                self._end_utterance()
+            self._interrupt_reply()
+        if self._utterance is None:
+            self._utterance_count += 1
+            self._utterance = Utterance(self._utterance_count)
+        else:
+            spoken = self._utterance.text
+        self._withdraw_speculation()
+        utterance = self._utterance
+        utterance.text = f"{spoken} {fact.text}".strip()
+        utterance.ended_ms = utterance.transcript_ms = now
+        self._answer(utterance, now)
+
+    # -- the agent answers -----------------------------------------------------------------------------
+
+    def _speculate(self, utterance: Utterance, now: int) -> None:
+        if not self._policy.speculate or self._speculation is not None:
+            return
+        reply = self._speculation = self._new_reply(utterance)
+        self._do(
+            StartReply(
+                turn_id=reply.turn_id,
+                history=self._history.messages,
+                utterance=utterance.text,
+                speculative=True,
+            )
+        )
+
+    def _answer(self, utterance: Utterance, now: int) -> None:
+        """The turn is confirmed: commit to the reply guessed at, or start one."""
+        before = self._history.messages
+        self._history.user_said(utterance.text)
+        reply, self._speculation = self._speculation, None
+        if reply is not None and reply.utterance != utterance.text:
+            self._do(WithdrawReply(turn_id=reply.turn_id))
+            reply = None
+        is_committed = reply is not None
+        if reply is None:
+            reply = self._new_reply(utterance)
+        self._publish(
+            events.UserTranscript(
+                turn_id=reply.turn_id, utterance_id=utterance.id, text=utterance.text, final=True
+            )
+        )
+        if is_committed:
+            self._do(CommitReply(turn_id=reply.turn_id))
+            for timing in reply.clock.timings():
+                self._publish(timing)
+            if reply.early_text:
+                self._publish(events.AgentReplyDelta(turn_id=reply.turn_id, text=reply.early_text))
+        else:
+            self._do(StartReply(turn_id=reply.turn_id, history=before, utterance=utterance.text))
+        self._think(reply, now)
+        self._mark(reply, "transcript", utterance.transcript_ms if utterance.transcript_ms is not None else now)
+        self._mark(reply, "turn_decided", now)
+        if reply.has_ended and not reply.ledger.total_ms:
+            self._complete_reply()
+
+    def speech_requested(self, fact: inputs.SpeechRequested, now: int) -> None:
+        self._say(fact.text, now)
+
+    def _say(self, text: str, now: int) -> None:
+        self._turn_count += 1
+        reply = Reply(self._turn_count, TurnClock(self._turn_count, None))
+        self._do(StartSpeech(turn_id=reply.turn_id, text=text))
+        self._think(reply, now)
+
+    def _apologise(self, now: int) -> None:
+        if self._policy.apology:
+            self._say(self._policy.apology, now)
+        else:
+            self._enter(_S.LISTENING, {})
+
+    def reply_delta(self, fact: inputs.ReplyDelta, now: int) -> None:
+        reply = self._reply_of(fact.turn_id)
+        self._mark(reply, "llm_first_token", now)
+        if reply is self._speculation:
+            reply.early_text += fact.text
+        else:
+            self._publish(events.AgentReplyDelta(turn_id=reply.turn_id, text=fact.text))
+        self._postpone_stall(now)
+
+    def clause_planned(self, fact: inputs.ClausePlanned, now: int) -> None:
+        reply = self._reply_of(fact.turn_id)
+        reply.ledger.plan(fact.text)
+        self._mark(reply, "first_clause", now)
+        self._postpone_stall(now)
+
+    def audio_synthesized(self, fact: inputs.AudioSynthesized, now: int) -> None:
+        reply = self._reply_of(fact.turn_id)
+        reply.ledger.add_audio(fact.clause, fact.duration_ms)
+        self._mark(reply, "first_audio", now)
+        self._postpone_stall(now)
+
+    def reply_ended(self, fact: inputs.ReplyEnded, now: int) -> None:
+        reply = self._reply_of(fact.turn_id)
+        reply.has_ended = True
+        reply.ledger.finish()
+        if self._state is _S.THINKING and not reply.ledger.total_ms:
+            self._complete_reply()
+
+    def reply_failed(self, fact: inputs.ReplyFailed, now: int) -> None:
+        self._fail_reply(fact.failure, now)
+
+    def speculation_failed(self, fact: inputs.ReplyFailed, now: int) -> None:
+        """ENDPOINTING: nobody has heard of it; the reply is started afresh when the turn is confirmed."""
+        self._withdraw_speculation()
+
+    def _fail_reply(self, failure: Failure, now: int) -> None:
+        reply, state = self._live_reply(), self._state
+        self._stop_reply()
+        self._publish_failure(failure, reply.turn_id)
+        if state is _S.OVERLAP:
+            self._hear_overlap_out(now)
+        else:
+            self._end_utterance()
+            if reply.utterance is None:
+                self._enter(_S.LISTENING, {})  # an apology that fails is not apologised for
+            else:
+                self._apologise(now)
+
+    def first_audio_late(self, now: int) -> None:
+        self._fail_reply(
+            NO_REPLY,
+            now,
+        )
+
+    def reply_stalled(self, now: int) -> None:
+        self._fail_reply(
+            REPLY_STALLED,
+            now,
+        )
+
+    # -- the caller hears ------------------------------------------------------------------------------
+
+    def playout_started(self, fact: inputs.PlayoutAdvanced, now: int) -> None:
+        reply = self._live_reply()
+        reply.played_ms = fact.played_ms
+        self._end_utterance()
+        self._mark(reply, "heard", now)
+        self._publish(events.AgentSpeechStarted(turn_id=reply.turn_id))
+        self._enter(_S.SPEAKING, {Deadline.STALL: now + self._policy.stall_ms})
+
+    def playout_advanced(self, fact: inputs.PlayoutAdvanced, now: int) -> None:
+        self._live_reply().played_ms = fact.played_ms
+        self._postpone_stall(now)
+
+    def playout_drained(self, fact: inputs.PlayoutDrained, now: int) -> None:
+        reply = self._live_reply()
+        reply.played_ms = fact.played_ms
+        if not reply.has_ended:
+            return
+        if self._state is _S.THINKING:
+            self.playout_started(inputs.PlayoutAdvanced(turn_id=fact.turn_id, played_ms=fact.played_ms), now)
+        if self._state is _S.OVERLAP:
+            self._end_reply(reply)
+            self._hear_overlap_out(now)
+        else:
+            self._complete_reply()
+
+    def _complete_reply(self) -> None:
+        self._end_reply(self._live_reply())
+        self._end_utterance()
+        self._enter(_S.LISTENING, {})
+
+    # -- the caller speaks over the agent --------------------------------------------------------------
+
+    def speech_started_speaking(self, fact: inputs.SpeechStarted, now: int) -> None:
+        reply = self._live_reply()
+        self._do(HoldPlayout(turn_id=reply.turn_id))
+        self._publish(events.AgentSpeechHeld(turn_id=reply.turn_id))
+        self._open_utterance(now)
+        self._enter(_S.OVERLAP, {Deadline.OVERLAP: now - fact.speech_ms + self._policy.overlap_ms})
+
+    def speech_resumed_overlap(self, fact: inputs.SpeechStarted, now: int) -> None:
+        self._live_utterance().resume()
+        self._enter(_S.OVERLAP, {Deadline.OVERLAP: now - fact.speech_ms + self._policy.overlap_ms})
+
+    def speech_stopped_overlap(self, fact: inputs.SpeechStopped, now: int) -> None:
+        """Too short to be an interruption by length alone: the words decide."""
+        utterance = self._live_utterance()
+        utterance.ended_ms = now - fact.silence_ms
+        self._do(FinishTranscription(utterance_id=utterance.id))
+        self._enter(_S.OVERLAP, {Deadline.GRACE: now + self._policy.stt_grace_ms})
+
+    def transcript_overlap(self, fact: inputs.TranscriptUpdated, now: int) -> None:
+        self.transcript_updated(fact, now)
+        utterance = self._live_utterance()
+        if utterance.is_final or means_interruption(utterance.text, self._policy.backchannels):
+            self._judge_overlap(utterance, now)
+
+    def transcription_failed_overlap(self, fact: inputs.TranscriptionFailed, now: int) -> None:
+        """Words that cannot be known cannot want the floor; only the length of the speech can."""
+        utterance = self._live_utterance()
+        utterance.failure = fact.failure
+        if utterance.ended_ms is not None:
+            self._judge_overlap(utterance, now)
+
+    def _judge_overlap(self, utterance: Utterance, now: int) -> None:
+        if means_interruption(utterance.text, self._policy.backchannels):
+            self.overlap_interrupts(now)
+        else:
+            reply = self._live_reply()
+            self._publish(events.UserSpeechStopped(utterance_id=utterance.id))
+            self._end_utterance()
+            self._do(ResumePlayout(turn_id=reply.turn_id))
+            self._publish(events.AgentSpeechResumed(turn_id=reply.turn_id))
+            self._enter(_S.SPEAKING, {Deadline.STALL: now + self._policy.stall_ms})
+
+    def overlap_interrupts(self, now: int) -> None:
+        self._interrupt_reply()
+        self._hear_overlap_out(now)
+
+    def _hear_overlap_out(self, now: int) -> None:
+        """The reply is gone: the overlapping utterance is now an ordinary one."""
+        utterance = self._live_utterance()
+        if utterance.ended_ms is None:
+            self._enter(_S.USER_SPEAKING, {Deadline.MAX_UTTERANCE: now + self._policy.max_utterance_ms})
+        elif utterance.failure is not None:
+            self._fail_utterance(utterance.failure, now)
+        else:
+            self._publish(events.UserSpeechStopped(utterance_id=utterance.id))
+            self._wait_for_endpoint(self._policy.endpoint.patience_ms(None), now)
+
+    def interrupt_received(self, fact: inputs.InterruptReceived, now: int) -> None:
+        state = self._state
+        self._interrupt_reply()
+        if state is _S.OVERLAP:
+            self._hear_overlap_out(now)
+        else:
+            self._end_utterance()
+            self._enter(_S.LISTENING, {})
+
+    # -- the end ---------------------------------------------------------------------------------------
+
+    def session_ended(self, fact: inputs.SessionEnded, now: int) -> None:
+        self._withdraw_speculation()
+        if self._reply is not None:
+            self._stop_reply()
+        self._end_utterance()
+        self._publish(events.SessionClosed(reason=fact.reason))
+        self._do(EndSession(reason=fact.reason))
+        self._enter(_S.CLOSED, {})

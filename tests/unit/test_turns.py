@@ -1,0 +1,349 @@
+"""Turns as a caller would tell them; the invariants under random input are in test_turn_properties.py."""
+
+from typing import TypeVar
+
+import pytest
+
+from voxthread.core import effects as do
+from voxthread.core import events
+from voxthread.core import inputs as i
+from voxthread.core.endpointing import EndpointPolicy
+from voxthread.core.failures import Failure
+from voxthread.core.history import Message
+from voxthread.core.turn_state import State, TurnPolicy
+from voxthread.core.turns import TurnMachine
+
+pytestmark = pytest.mark.unit
+
+POLICY = TurnPolicy(
+    endpoint=EndpointPolicy(endpoint_ms=500, complete_ms=200, incomplete_ms=1_500, ask_every_ms=200),
+    apology="Sorry.",
+    backchannels=frozenset({"mm-hm", "right", "uh huh", "uh", "huh"}),
+)
+BROKEN = Failure(code="llm.unreachable", stage="llm", retryable=True, detail="the model did not answer")
+
+
+T = TypeVar("T")
+
+
+class Scene:
+    """Drives one machine and keeps what it did; `at` is the instant of the next input."""
+
+    def __init__(self, policy: TurnPolicy = POLICY) -> None:
+        self.machine = TurnMachine(policy)
+        self.done: list[do.Effect] = []
+        self.at = 1_000
+
+    def hears(self, *facts: i.Input) -> list[do.Effect]:
+        done = [effect for fact in facts for effect in self.machine.handle(fact, self.at)]
+        self.done += done
+        return done
+
+    def waits(self, duration_ms: int) -> list[do.Effect]:
+        """Let time pass, firing every deadline at its instant."""
+        end, done = self.at + duration_ms, []
+        while (deadline := self.machine.deadline()) is not None and deadline <= end:
+            self.at = max(self.at, deadline)
+            done += self.machine.handle_deadline(self.at)
+        self.at = end
+        self.done += done
+        return done
+
+    def says(self, text: str) -> list[do.Effect]:
+        """The caller speaks for a second and is understood at once."""
+        self.hears(i.SpeechStarted())
+        self.waits(1_000)
+        utterance_id = self.last(do.StartTranscription).utterance_id
+        self.hears(i.SpeechStopped(silence_ms=200))
+        return self.hears(i.TranscriptUpdated(utterance_id=utterance_id, text=text, final=True))
+
+    def agent_speaks(self, *clauses: str, clause_ms: int = 1_000) -> int:
+        """The live reply is generated and synthesized whole; its first packet is heard."""
+        turn_id = self.machine.live_turn_id
+        assert turn_id is not None
+        for number, clause in enumerate(clauses):
+            self.hears(
+                i.ReplyDelta(turn_id=turn_id, text=clause),
+                i.ClausePlanned(turn_id=turn_id, text=clause),
+                i.AudioSynthesized(turn_id=turn_id, clause=number, duration_ms=clause_ms),
+            )
+        self.hears(i.ReplyEnded(turn_id=turn_id), i.PlayoutAdvanced(turn_id=turn_id, played_ms=20))
+        return turn_id
+
+    def last(self, kind: type[T]) -> T:
+        return [effect for effect in self.done if isinstance(effect, kind)][-1]
+
+    def published(self) -> list[events.Event]:
+        return [effect.event for effect in self.done if isinstance(effect, do.Publish)]
+
+
+def kinds(done: list[do.Effect]) -> list[str]:
+    return [effect.event.TYPE if isinstance(effect, do.Publish) else type(effect).__name__ for effect in done]
+
+
+def test_listening_speech_started_transcribes_a_new_utterance() -> None:
+    scene = Scene()
+    assert kinds(scene.hears(i.SpeechStarted())) == ["StartTranscription", "user.speech_started"]
+    assert scene.machine.state is State.USER_SPEAKING
+
+
+def test_endpointing_complete_turn_is_answered_once_the_model_says_so() -> None:
+    scene = Scene()
+    scene.says("what time is breakfast")
+    assert scene.machine.state is State.ENDPOINTING
+    done = scene.hears(i.EndOfTurnPredicted(utterance_id=1, probability=0.9))
+    assert scene.machine.state is State.THINKING
+    reply = next(effect for effect in done if isinstance(effect, do.StartReply))
+    assert (reply.utterance, reply.history) == ("what time is breakfast", ())
+
+
+def test_endpointing_unfinished_turn_waits_longer_and_asks_again() -> None:
+    scene = Scene()
+    scene.says("my number is")
+    scene.hears(i.EndOfTurnPredicted(utterance_id=1, probability=0.1))
+    done = scene.waits(1_200)
+    assert scene.machine.state is State.ENDPOINTING
+    assert kinds(done) == ["PredictEndOfTurn"] * 6
+    scene.waits(200)
+    assert scene.machine.state is State.THINKING
+
+
+def test_endpointing_speech_started_continues_the_same_utterance() -> None:
+    scene = Scene()
+    scene.says("my number is")
+    done = scene.hears(i.SpeechStarted())
+    assert scene.machine.state is State.USER_SPEAKING
+    assert "StartTranscription" not in kinds(done)
+
+
+def test_endpointing_stale_final_text_does_not_end_a_continued_turn() -> None:
+    scene = Scene()
+    scene.hears(i.SpeechStarted(), i.SpeechStopped(silence_ms=200), i.SpeechStarted())
+    scene.hears(i.TranscriptUpdated(utterance_id=1, text="my number", final=True))
+    scene.hears(i.SpeechStopped(silence_ms=200))
+    scene.waits(1_000)
+    assert scene.machine.state is State.ENDPOINTING
+
+
+def test_endpointing_cough_is_not_answered() -> None:
+    scene = Scene()
+    scene.says("")
+    done = scene.waits(2_000)
+    assert scene.machine.state is State.LISTENING
+    assert "StartReply" not in kinds(done)
+    assert "EndTranscription" in kinds(done)
+
+
+def test_endpointing_no_final_transcript_uses_the_interim_one_after_the_grace() -> None:
+    scene = Scene()
+    scene.hears(i.SpeechStarted(), i.TranscriptUpdated(utterance_id=1, text="hello there", final=False))
+    scene.hears(i.SpeechStopped(silence_ms=200))
+    scene.waits(500 + POLICY.stt_grace_ms)
+    assert scene.last(do.StartReply).utterance == "hello there"
+
+
+def test_endpointing_no_transcript_at_all_is_an_error_and_an_apology() -> None:
+    scene = Scene()
+    scene.hears(i.SpeechStarted(), i.SpeechStopped(silence_ms=200))
+    scene.waits(500 + POLICY.stt_grace_ms)
+    assert scene.last(do.StartSpeech).text == "Sorry."
+    assert "error" in kinds(scene.done)
+
+
+def test_thinking_speech_started_takes_the_question_back() -> None:
+    scene = Scene()
+    scene.says("what time is")
+    scene.waits(1_000)
+    done = scene.hears(i.SpeechStarted())
+    assert kinds(done) == ["CancelReply", "FlushPlayout", "user.speech_started"]
+    assert scene.machine.history == ()
+    scene.hears(i.SpeechStopped(silence_ms=200))
+    scene.hears(i.TranscriptUpdated(utterance_id=1, text="what time is breakfast", final=True))
+    scene.waits(1_000)
+    assert scene.last(do.StartReply).utterance == "what time is breakfast"
+
+
+def test_speaking_reply_drained_is_remembered_whole() -> None:
+    scene = Scene()
+    scene.says("hello")
+    scene.waits(1_000)
+    turn_id = scene.agent_speaks("Hello to you.", "How can I help?")
+    assert scene.machine.state is State.SPEAKING
+    scene.hears(i.PlayoutDrained(turn_id=turn_id, played_ms=2_000))
+    assert scene.machine.state is State.LISTENING
+    assert scene.machine.history == (
+        Message(role="user", text="hello"),
+        Message(role="assistant", text="Hello to you. How can I help?"),
+    )
+
+
+def test_overlap_long_speech_interrupts_and_history_keeps_what_was_heard() -> None:
+    scene = Scene()
+    scene.says("hello")
+    scene.waits(1_000)
+    turn_id = scene.agent_speaks("Hello to you.", "How can I help?")
+    scene.hears(i.PlayoutAdvanced(turn_id=turn_id, played_ms=1_500))
+    assert kinds(scene.hears(i.SpeechStarted(speech_ms=96)))[0] == "HoldPlayout"
+    assert scene.machine.state is State.OVERLAP
+    done = scene.waits(POLICY.overlap_ms)
+    assert kinds(done) == ["CancelReply", "FlushPlayout", "agent.interrupted"]
+    assert scene.machine.state is State.USER_SPEAKING
+    assert scene.machine.history[-1].text == "Hello to you. How can"
+
+
+def test_overlap_backchannel_resumes_and_leaves_no_trace() -> None:
+    scene = Scene()
+    scene.says("hello")
+    scene.waits(1_000)
+    turn_id = scene.agent_speaks("Hello to you.")
+    scene.hears(i.SpeechStarted(speech_ms=96), i.SpeechStopped(silence_ms=200))
+    done = scene.hears(i.TranscriptUpdated(utterance_id=2, text="Mm-hm.", final=True))
+    assert do.ResumePlayout(turn_id=turn_id) in done
+    assert scene.machine.state is State.SPEAKING
+    scene.hears(i.PlayoutDrained(turn_id=turn_id, played_ms=1_000))
+    assert [message.role for message in scene.machine.history] == ["user", "assistant"]
+
+
+def test_overlap_short_command_interrupts_and_is_answered() -> None:
+    scene = Scene()
+    scene.says("hello")
+    scene.waits(1_000)
+    scene.agent_speaks("Hello to you.")
+    scene.hears(i.SpeechStarted(speech_ms=96), i.SpeechStopped(silence_ms=200))
+    scene.hears(i.TranscriptUpdated(utterance_id=2, text="Stop.", final=True))
+    assert scene.machine.state is State.ENDPOINTING
+    scene.waits(500)
+    assert scene.last(do.StartReply).utterance == "Stop."
+
+
+def test_overlap_words_interrupt_before_the_deadline() -> None:
+    scene = Scene()
+    scene.says("hello")
+    scene.waits(1_000)
+    scene.agent_speaks("Hello to you.")
+    scene.hears(i.SpeechStarted(speech_ms=96))
+    scene.hears(i.TranscriptUpdated(utterance_id=2, text="no wait", final=False))
+    assert scene.machine.state is State.USER_SPEAKING
+
+
+def test_overlap_reply_drained_leaves_an_ordinary_utterance() -> None:
+    scene = Scene()
+    scene.says("hello")
+    scene.waits(1_000)
+    turn_id = scene.agent_speaks("Hello to you.")
+    scene.hears(i.SpeechStarted(speech_ms=96), i.PlayoutDrained(turn_id=turn_id, played_ms=1_000))
+    assert scene.machine.state is State.USER_SPEAKING
+
+
+def test_thinking_reply_failed_publishes_and_apologises_once() -> None:
+    scene = Scene()
+    scene.says("hello")
+    scene.waits(1_000)
+    done = scene.hears(i.ReplyFailed(turn_id=1, failure=BROKEN))
+    assert kinds(done) == ["CancelReply", "FlushPlayout", "error", "EndTranscription", "StartSpeech"]
+    done = scene.hears(i.ReplyFailed(turn_id=2, failure=BROKEN))
+    assert kinds(done) == ["CancelReply", "FlushPlayout", "error"]
+    assert scene.machine.state is State.LISTENING
+
+
+def test_user_speaking_transcription_failed_waits_for_the_caller_to_stop() -> None:
+    scene = Scene()
+    scene.hears(i.SpeechStarted())
+    assert scene.hears(i.TranscriptionFailed(utterance_id=1, failure=BROKEN)) == []
+    done = scene.hears(i.SpeechStopped(silence_ms=200))
+    assert "StartSpeech" in kinds(done)
+
+
+def test_speaking_stalled_reply_fails_at_its_deadline() -> None:
+    scene = Scene()
+    scene.says("hello")
+    scene.waits(1_000)
+    scene.agent_speaks("Hello to you.")
+    scene.waits(POLICY.stall_ms)
+    assert "reply.stalled" in [
+        event.code for event in scene.published() if isinstance(event, events.ErrorOccurred)
+    ]
+
+
+def test_speaking_typed_text_interrupts_and_is_answered() -> None:
+    scene = Scene()
+    scene.says("hello")
+    scene.waits(1_000)
+    scene.agent_speaks("Hello to you.")
+    scene.hears(i.TextReceived(text="Where are you?"))
+    assert scene.machine.state is State.THINKING
+    assert scene.last(do.StartReply).utterance == "Where are you?"
+
+
+def test_listening_greeting_is_spoken_and_not_timed() -> None:
+    scene = Scene()
+    scene.hears(i.SpeechRequested(text="Welcome."))
+    turn_id = scene.agent_speaks("Welcome.")
+    scene.hears(i.PlayoutDrained(turn_id=turn_id, played_ms=1_000))
+    assert not [event for event in scene.published() if isinstance(event, events.TurnTiming)]
+    assert scene.machine.history == (Message(role="assistant", text="Welcome."),)
+
+
+def test_stale_results_change_nothing_and_are_counted() -> None:
+    scene = Scene()
+    scene.says("hello")
+    scene.waits(1_000)
+    scene.hears(i.InterruptReceived())
+    assert scene.hears(i.ReplyDelta(turn_id=1, text="late"), i.PlayoutAdvanced(turn_id=1, played_ms=5)) == []
+    assert scene.machine.stale_inputs == 2
+
+
+def test_any_session_ended_closes_and_absorbs() -> None:
+    scene = Scene()
+    scene.says("hello")
+    scene.waits(1_000)
+    done = scene.hears(i.SessionEnded(reason="hung_up"))
+    assert kinds(done) == ["CancelReply", "FlushPlayout", "EndTranscription", "session.closed", "EndSession"]
+    assert scene.hears(i.SpeechStarted(), i.SessionEnded(reason="again")) == []
+    assert scene.machine.deadline() is None
+
+
+def test_stages_of_a_turn_are_published_in_order() -> None:
+    scene = Scene()
+    scene.says("hello")
+    scene.waits(1_000)
+    scene.agent_speaks("Hello to you.")
+    stages = [event.stage for event in scene.published() if isinstance(event, events.TurnTiming)]
+    assert stages == ["transcript", "turn_decided", "llm_first_token", "first_clause", "first_audio", "heard"]
+
+
+class TestSpeculation:
+    """Nothing speculative is heard, published or remembered before it is committed."""
+
+    def scene(self) -> Scene:
+        return Scene(TurnPolicy(endpoint=POLICY.endpoint, speculate=True))
+
+    def test_endpointing_final_transcript_starts_a_reply_in_secret(self) -> None:
+        scene = self.scene()
+        done = scene.says("hello")
+        assert do.StartReply(turn_id=1, history=(), utterance="hello", speculative=True) in done
+        scene.hears(i.ReplyDelta(turn_id=1, text="Hello."), i.ClausePlanned(turn_id=1, text="Hello."))
+        assert scene.machine.history == ()
+        assert "agent.reply_delta" not in kinds(scene.done)
+
+    def test_endpointing_confirmed_turn_commits_it(self) -> None:
+        scene = self.scene()
+        scene.says("hello")
+        scene.hears(i.ReplyDelta(turn_id=1, text="Hello."))
+        done = scene.hears(i.EndOfTurnPredicted(utterance_id=1, probability=0.9))
+        assert do.CommitReply(turn_id=1) in done
+        assert "StartReply" not in kinds(done)
+        assert "agent.reply_delta" in kinds(done)
+
+    def test_endpointing_speech_started_withdraws_it(self) -> None:
+        scene = self.scene()
+        scene.says("hello")
+        assert do.WithdrawReply(turn_id=1) in scene.hears(i.SpeechStarted())
+        assert scene.hears(i.ReplyDelta(turn_id=1, text="Hello.")) == []
+
+    def test_endpointing_other_words_replace_it(self) -> None:
+        scene = self.scene()
+        scene.says("hello")
+        done = scene.hears(i.TranscriptUpdated(utterance_id=1, text="hello there", final=True))
+        assert do.WithdrawReply(turn_id=1) in done
+        assert do.StartReply(turn_id=2, history=(), utterance="hello there", speculative=True) in done
