@@ -1,0 +1,14 @@
+#!/bin/sh
+# Chromium for the browser test and espeak-ng for a second voice, from Debian, where that is possible.
+set -eu
+missing=""
+command -v chromium >/dev/null 2>&1 || missing="$missing chromium"
+command -v espeak-ng >/dev/null 2>&1 || missing="$missing espeak-ng"
+[ -n "$missing" ] || exit 0
+
+if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then
+  echo "test: installing$missing"
+  export DEBIAN_FRONTEND=noninteractive
+  { apt-get update -qq && apt-get install -qq -y --no-install-recommends $missing; } >/dev/null && exit 0
+fi
+echo "!!! NOT INSTALLED:$missing. Their tests are skipped here. Install them: apt-get install$missing" >&2
