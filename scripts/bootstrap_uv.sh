@@ -5,7 +5,7 @@ set -eu
 
 # What a machine's pip may be told to do by default and cannot be combined with --target.
 unset PIP_TARGET PIP_PREFIX PIP_ROOT PIP_NO_BINARY
-export PIP_USER=0 PIP_REQUIRE_VIRTUALENV=0
+export PIP_USER=0 PIP_REQUIRE_VIRTUALENV=0 PIP_ROOT_USER_ACTION=ignore
 
 echo "setup: fetching uv with $($PYTHON --version)"
 rm -rf .tools/uv

@@ -4,6 +4,7 @@ import re
 import sys
 import tomllib
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from packaging.requirements import Requirement
@@ -14,40 +15,51 @@ INSTALLER = Path("requirements/uv.txt")
 _PIN = re.compile(
     r"^(?P<name>[A-Za-z0-9._-]+)==(?P<version>[^ ;\\]+)(?P<rest>.*\n(?:[ \t]+.*\n?)*)", re.MULTILINE
 )
-_DIRECT = "voxthread (pyproject.toml)"
 
 
-def pins(text: str) -> dict[str, tuple[str, frozenset[str], str]]:
-    """Version, hashes and the whole entry of each pinned package, by canonical name."""
-    return {
-        canonicalize_name(entry["name"]): (
+@dataclass(frozen=True)
+class Pin:
+    """One entry; a package has several where its version depends on the Python it is for."""
+
+    name: str
+    version: str
+    hashes: frozenset[str]
+    direct: bool
+
+
+def pins(path: Path) -> list[Pin]:
+    return [
+        Pin(
+            canonicalize_name(entry["name"]),
             entry["version"],
             frozenset(re.findall(r"--hash=(sha256:[0-9a-f]{64})", entry["rest"])),
-            entry[0],
+            "voxthread (pyproject.toml)" in entry["rest"],
         )
-        for entry in _PIN.finditer(text)
-    }
+        for entry in _PIN.finditer(path.read_text())
+    ]
 
 
 def problems() -> Iterator[str]:
     project = tomllib.loads(Path("pyproject.toml").read_text())["project"]
     wanted = [Requirement(r) for r in project["dependencies"] + project["optional-dependencies"]["dev"]]
-    text = LOCK.read_text()
-    locked = pins(text)
-    asked_for: dict[str, Requirement] = {canonicalize_name(r.name): r for r in wanted}
-    for name, requirement in asked_for.items():
-        if name not in locked:
+    locked = pins(LOCK)
+    for requirement in wanted:
+        versions = [pin.version for pin in locked if pin.name == canonicalize_name(requirement.name)]
+        if not versions:
             yield f"{requirement} is not pinned"
-        elif not requirement.specifier.contains(locked[name][0]):
-            yield f"{requirement} is pinned to {locked[name][0]}"
-    for name, (version, hashes, entry) in locked.items():
-        if not hashes:
-            yield f"{name}=={version} has no hash"
-        if _DIRECT in entry and name not in asked_for:
-            yield f"{name} is pinned for the project, which no longer asks for it"
-    if re.search(r"^-|https?://", text, re.MULTILINE):
+        for version in versions:
+            if not requirement.specifier.contains(version):
+                yield f"{requirement} is pinned to {version}"
+    asked_for = {canonicalize_name(requirement.name) for requirement in wanted}
+    for pin in locked:
+        if not pin.hashes:
+            yield f"{pin.name}=={pin.version} has no hash"
+        if pin.direct and pin.name not in asked_for:
+            yield f"{pin.name} is pinned for the project, which no longer asks for it"
+    if re.search(r"^-|https?://", LOCK.read_text(), re.MULTILINE):
         yield "an option or an address stands in the lock file"
-    if {n: p[:2] for n, p in pins(INSTALLER.read_text()).items()} != {"uv": locked["uv"][:2]}:
+    installer = {(pin.version, pin.hashes) for pin in pins(INSTALLER)}
+    if installer != {(pin.version, pin.hashes) for pin in locked if pin.name == "uv"}:
         yield f"{INSTALLER} and {LOCK} pin different installers"
 
 
