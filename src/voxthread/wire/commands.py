@@ -76,7 +76,7 @@ class _Tagged(msgspec.Struct):
 
 
 _tag_decoder = msgspec.json.Decoder(_Tagged)
-_decoder = msgspec.json.Decoder(FrontendMessage)
+_decoder: msgspec.json.Decoder[FrontendMessage] = msgspec.json.Decoder(FrontendMessage)
 _TYPES = frozenset({"session.bind", "command.text", "command.interrupt", "command.end", "ping"})
 
 
