@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 UV := .tools/uv/bin/uv
 MODELS_LOCK := $(wildcard src/voxthread/models.lock)
 
-.PHONY: help setup run test check bench lock clean
+.PHONY: help setup run test check bench docs lock clean
 .DELETE_ON_ERROR:
 
 help:
@@ -14,6 +14,7 @@ help:
 	@echo "make test    set up, run every test that can run on this machine"
 	@echo "make check   lint, formatting, types, import law, sizes, lock file"
 	@echo "make bench   measure the latency of spoken questions on this machine"
+	@echo "make docs    write docs/configuration.md anew from the code"
 	@echo "make lock    resolve requirements/lock.txt anew from pyproject.toml"
 	@echo "make clean   remove everything made here (models in the user's cache stay)"
 
@@ -47,9 +48,13 @@ check: $(VENV)/.synced
 	$(BIN)/python scripts/check_sizes.py
 	$(BIN)/python scripts/check_locked.py
 	$(BIN)/python scripts/check_tree.py
+	$(BIN)/python scripts/write_configuration.py --check
 
 bench: setup
 	@$(BIN)/voxthread bench latency $(ARGS)
+
+docs: $(VENV)/.synced
+	$(BIN)/python scripts/write_configuration.py
 
 lock: $(UV)
 	$(UV) pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
