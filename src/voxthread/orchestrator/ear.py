@@ -1,0 +1,70 @@
+"""The caller's audio: Opus packets off the log to 16 kHz frames, and speech found in them."""
+
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from voxthread.core.audio import SPEECH_RATE_HZ, PcmFrame
+from voxthread.core.inputs import SpeechStarted, SpeechStopped
+from voxthread.core.speech import SpeechSegmenter
+from voxthread.orchestrator.ports import OpusDecoder, VoiceActivity
+from voxthread.wire.audio import AudioRecord
+
+PREROLL_MS = 320
+"""Audio kept from before speech is noticed: the soft start of a word is part of it."""
+
+_SAMPLE_BYTES = 2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Heard:
+    """One frame, and the edge of speech it lies on, if any."""
+
+    frame: PcmFrame
+    edge: SpeechStarted | SpeechStopped | None
+    is_speech: bool
+
+
+class Ear:
+    """State of one session's listening. Positions count the audio heard, holes included."""
+
+    def __init__(self, decoder: OpusDecoder, voice: VoiceActivity, segmenter: SpeechSegmenter) -> None:
+        self._decoder = decoder
+        self._voice = voice
+        self._segmenter = segmenter
+        self._frame_bytes = voice.frame_samples * _SAMPLE_BYTES
+        self._pending = bytearray()
+        self._heard_samples = 0
+        self._preroll: deque[PcmFrame] = deque()
+
+    def hear(self, record: AudioRecord) -> Iterator[Heard]:
+        for index, packet in enumerate(record.packets):
+            if packet:
+                self._pending += self._decoder.decode(packet)
+            else:
+                following = record.packets[index + 1] if index + 1 < len(record.packets) else b""
+                self._pending += self._decoder.conceal(record.packet_ms, following or None)
+            yield from self._frames()
+
+    def take_preroll(self) -> list[PcmFrame]:
+        """Frames from just before the speech that has started, each handed out once."""
+        frames = list(self._preroll)
+        self._preroll.clear()
+        return frames
+
+    def keep_for_preroll(self, frame: PcmFrame) -> None:
+        self._preroll.append(frame)
+        while self._preroll[-1].end_ms - self._preroll[0].start_ms > PREROLL_MS:
+            self._preroll.popleft()
+
+    def _frames(self) -> Iterator[Heard]:
+        while len(self._pending) >= self._frame_bytes:
+            frame = PcmFrame(
+                pcm=bytes(self._pending[: self._frame_bytes]),
+                rate_hz=SPEECH_RATE_HZ,
+                start_ms=self._heard_samples * 1000 // SPEECH_RATE_HZ,
+            )
+            del self._pending[: self._frame_bytes]
+            self._heard_samples += frame.samples
+            edge = self._segmenter.feed(self._voice.probability(frame), frame.duration_ms)
+            yield Heard(frame=frame, edge=edge, is_speech=self._segmenter.is_speaking)

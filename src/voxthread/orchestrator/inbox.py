@@ -1,0 +1,47 @@
+"""What a session has been told and has not dealt with yet, in order."""
+
+from collections import deque
+
+import anyio
+
+from voxthread.core.inputs import Input
+from voxthread.observability.metrics import AUDIO_DROPPED_SECONDS
+from voxthread.wire.audio import AudioRecord
+from voxthread.wire.facts import InFact
+
+Item = AudioRecord | InFact | Input
+
+
+class Inbox:
+    """Bounded in audio time: beyond `max_audio_ms` the oldest audio goes and is counted; facts never go."""
+
+    def __init__(self, max_audio_ms: int = 10_000) -> None:
+        self._max_audio_ms = max_audio_ms
+        self._items: deque[Item] = deque()
+        self._audio_ms = 0
+        self._arrived = anyio.Event()
+
+    def put(self, item: Item) -> None:
+        self._items.append(item)
+        if isinstance(item, AudioRecord):
+            self._audio_ms += item.duration_ms
+            while self._audio_ms > self._max_audio_ms:
+                self._drop_oldest_audio()
+        self._arrived.set()
+
+    async def get(self) -> Item:
+        while not self._items:
+            self._arrived = anyio.Event()
+            await self._arrived.wait()
+        item = self._items.popleft()
+        if isinstance(item, AudioRecord):
+            self._audio_ms -= item.duration_ms
+        return item
+
+    def _drop_oldest_audio(self) -> None:
+        for index, item in enumerate(self._items):
+            if isinstance(item, AudioRecord):
+                del self._items[index]
+                self._audio_ms -= item.duration_ms
+                AUDIO_DROPPED_SECONDS.labels(direction="in").inc(item.duration_ms / 1000)
+                return

@@ -1,0 +1,58 @@
+"""A session's story on `voxthread.events`: numbered public events, and the inputs that led to them."""
+
+from collections.abc import Callable
+
+from voxthread.core.events import ErrorOccurred, Event, TurnTiming
+from voxthread.core.inputs import Input
+from voxthread.observability.metrics import FAILURES, STAGE_SECONDS
+from voxthread.orchestrator.log_writer import LogWriter
+from voxthread.wire.events import Envelope, encode_event
+from voxthread.wire.inputs import encode_input
+
+
+class Journal:
+    """`frontend_session_id` falls back to the session's own id while no frontend is bound."""
+
+    def __init__(
+        self,
+        writer: LogWriter,
+        *,
+        session_id: str,
+        frontend_session_id: str | None,
+        epoch: int,
+        now: Callable[[], int],
+    ) -> None:
+        self._writer = writer
+        self._session_id = session_id
+        self.frontend_session_id = frontend_session_id or session_id
+        self._epoch = epoch
+        self._now = now
+        self._event_seq = 0
+        self._input_seq = 0
+
+    async def publish(self, event: Event) -> None:
+        self._event_seq += 1
+        await self._writer.put(
+            encode_event(
+                Envelope(
+                    session_id=self._session_id,
+                    frontend_session_id=self.frontend_session_id,
+                    epoch=self._epoch,
+                    seq=self._event_seq,
+                    at_ms=self._now(),
+                    event=event,
+                )
+            )
+        )
+        match event:
+            case TurnTiming(stage=stage, ms=ms):
+                STAGE_SECONDS.labels(stage=stage).observe(ms / 1000)
+            case ErrorOccurred(stage=stage, code=code):
+                FAILURES.labels(stage=stage, code=code).inc()
+            case _:
+                pass
+
+    async def record(self, fact: Input | None, now: int) -> None:
+        """Keep an input of the turn machine (None: a deadline fired) for replay."""
+        self._input_seq += 1
+        await self._writer.put(encode_input(self._session_id, self._epoch, self._input_seq, now, fact))
