@@ -1,0 +1,279 @@
+"""What every door (WHIP, WebSocket) does with a caller: find the caller's session or make one.
+
+    presented                                         outcome
+    a session token                                   that token's session
+    a frontend id this principal has used, no peer    the session it names, and one more token
+    the same, while its peer is there                 alias_in_use
+    any other frontend id, or none                    a new session
+
+A frontend id is looked up under its principal, so a second caller with the same id gets a session of its own.
+"""
+
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from itertools import cycle
+from typing import Final, Literal, Protocol
+
+import anyio
+
+from voxthread.core.failures import BusError, SessionError
+from voxthread.core.ids import Dialect
+from voxthread.observability import clock
+from voxthread.observability.logs import get_logger
+from voxthread.observability.metrics import SESSIONS, SESSIONS_CLOSED, SESSIONS_CREATED
+from voxthread.sessions import errors
+from voxthread.sessions.invalid_ids import InvalidIds
+from voxthread.sessions.keyed_locks import KeyedLocks
+from voxthread.sessions.registry import SessionRegistry
+from voxthread.sessions.tokens import is_anonymous, mint_session_token, session_token_sha256
+from voxthread.wire.claims import SessionClaim
+
+log = get_logger(__name__)
+
+Via = Literal["whip", "ws"]
+
+RESUMABLE_MS: Final = 60_000
+"""How long a session waits for a peer, its first or its next."""
+
+_EXPIRY_S = 1.0
+_ROLLBACK_S = 1.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpenedSession:
+    """`frontend_session_id` is the session's alias, or its own id while it has none."""
+
+    session_id: str
+    frontend_session_id: str
+    token: str
+    partition: int
+    is_new: bool
+
+
+class SessionHost(Protocol):
+    """What the process that hosts a session does as the session comes, is named and goes."""
+
+    async def session_opened(self, session: SessionClaim, via: Via) -> None:
+        """Before anybody learns of the session. A `VoiceError` raised here undoes it and is the answer."""
+        ...
+
+    async def frontend_bound(self, session_id: str, frontend_session_id: str) -> None:
+        """A session that was opened without an alias has got one."""
+        ...
+
+    async def session_closed(self, session_id: str, reason: str) -> None:
+        """Once for each session opened; its id, alias and token name nothing any more."""
+        ...
+
+
+class _Peer(Enum):
+    ABSENT = "absent"
+    EXPECTED = "expected"
+    """Its offer is being answered."""
+    CONNECTED = "connected"
+
+
+class SessionDoor:
+    """Opens, joins and closes the sessions of this process. All of it is safe to call concurrently.
+
+    `run` must be running for sessions without a peer to end. `agents` are the names that may be asked for,
+    the first is the default; `partitions` those of the log that new sessions are spread over. With
+    `allow_anonymous` off, a principal of open mode may join by token but open nothing.
+    """
+
+    def __init__(
+        self,
+        registry: SessionRegistry,
+        host: SessionHost,
+        *,
+        invalid_ids: InvalidIds,
+        agents: Sequence[str],
+        partitions: Sequence[int],
+        allow_anonymous: bool,
+        now_ms: Callable[[], int] = clock.now_ms,
+    ) -> None:
+        self._registry = registry
+        self._host = host
+        self._invalid_ids = invalid_ids
+        self._agents = tuple(agents)
+        self._partitions = cycle(partitions)
+        self._allow_anonymous = allow_anonymous
+        self._now_ms = now_ms
+        self._peers: dict[str, _Peer] = {}
+        self._deadlines_ms: OrderedDict[str, int] = OrderedDict()
+        self._names = KeyedLocks()
+
+    async def run(self) -> None:
+        """Close what has expired, for ever."""
+        while True:
+            await anyio.sleep(_EXPIRY_S)
+            try:
+                await self.expire()
+            except BusError as error:
+                log.warning("session.expiry_postponed", code=error.code)
+
+    async def open(
+        self,
+        *,
+        frontend_session_id: str | None,
+        principal: str,
+        session_token: str | None,
+        agent: str | None,
+        via: Via,
+    ) -> OpenedSession:
+        """Join or open a session. After `via="whip"`, `peer_connected` or `peer_lost` must follow.
+
+        Raises `SessionError` (`errors.HTTP_STATUS` has the status of each code), `BusError`, and whatever
+        the host raises for a session it cannot take.
+        """
+        if frontend_session_id is not None:
+            self._invalid_ids.check(frontend_session_id, component=via, dialect=Dialect.FRONTEND)
+        if session_token is not None:
+            return await self._join(session_token, principal, frontend_session_id, via)
+        if is_anonymous(principal) and not self._allow_anonymous:
+            raise SessionError(errors.TOKEN_MISSING, "a bearer token or a session token is needed")
+        if agent is not None and agent not in self._agents:
+            raise SessionError(errors.AGENT_UNKNOWN, "there is no agent of that name")
+        if frontend_session_id is None:
+            return await self._open_by_name(None, principal, agent, via)
+        async with self._names.hold((principal, frontend_session_id)):
+            return await self._open_by_name(frontend_session_id, principal, agent, via)
+
+    def authorize(self, session_id: str, *, principal: str, session_token: str | None) -> None:
+        """Let the session's principal and the holders of its token act on it, and nobody else.
+
+        Raises `SessionError` `session_unknown`, `token_missing`, `token_invalid` or `session_forbidden`.
+        """
+        session = self._registry.session(session_id)
+        if session is None:
+            raise SessionError(errors.SESSION_UNKNOWN, "there is no such session")
+        if session_token is not None:
+            if self._session_of(session_token, principal).session_id != session_id:
+                raise SessionError(errors.SESSION_FORBIDDEN, "the session token is another session's")
+        elif is_anonymous(principal):
+            raise SessionError(errors.TOKEN_MISSING, "the session token is needed")
+        elif principal != session.principal:
+            raise SessionError(errors.SESSION_FORBIDDEN, "the session is another principal's")
+
+    def peer_connected(self, session_id: str) -> None:
+        if session_id in self._peers:
+            self._peers[session_id] = _Peer.CONNECTED
+            self._deadlines_ms.pop(session_id, None)
+
+    def peer_lost(self, session_id: str) -> None:
+        """The session's newest peer is gone, or never came; the session waits for the next one."""
+        self._wait_for_peer(session_id, _Peer.ABSENT)
+
+    async def close(self, session_id: str, reason: str) -> None:
+        """End a session of this process; nothing if it is over. `reason` is one of few words.
+
+        Raises `BusError`; the session then expires as one without a peer.
+        """
+        peer = self._peers.pop(session_id, None)
+        if peer is None:
+            return
+        self._deadlines_ms.pop(session_id, None)
+        try:
+            await self._registry.close(session_id, reason)
+        except BusError:
+            self._peers[session_id] = peer
+            self._wait_for_peer(session_id, peer)
+            raise
+        await self._closed(session_id, reason)
+
+    async def expire(self) -> None:
+        """Close the sessions that no peer came back to, and those past any session's age."""
+        now_ms = self._now_ms()
+        while self._deadlines_ms:
+            session_id, deadline_ms = next(iter(self._deadlines_ms.items()))
+            if deadline_ms > now_ms:
+                break
+            await self.close(session_id, "expired")
+        for session_id in await self._registry.expire():
+            if self._peers.pop(session_id, None) is not None:
+                self._deadlines_ms.pop(session_id, None)
+                await self._closed(session_id, "expired")
+
+    async def _join(
+        self, session_token: str, principal: str, frontend_session_id: str | None, via: Via
+    ) -> OpenedSession:
+        session = self._session_of(session_token, principal)
+        session_id = session.session_id
+        if frontend_session_id is not None:
+            async with self._names.hold((session.principal, frontend_session_id)):
+                if self._registry.alias_of(session_id) is None:
+                    await self._registry.register_alias(session_id, frontend_session_id, component=via)
+                    await self._host.frontend_bound(session_id, frontend_session_id)
+        return self._opened(session, session_token, via, is_new=False)
+
+    async def _open_by_name(
+        self, frontend_session_id: str | None, principal: str, agent: str | None, via: Via
+    ) -> OpenedSession:
+        token = mint_session_token()
+        token_sha256 = session_token_sha256(token)
+        session, is_new = await self._registry.get_or_create_session(
+            frontend_session_id,
+            principal=principal,
+            agent=agent or self._agents[0],
+            partition=next(self._partitions),
+            token_sha256=token_sha256,
+            component=via,
+        )
+        if is_new:
+            await self._take_in(session, via)
+        else:
+            self._refuse_if_in_use(session.session_id, via)
+            await self._registry.add_token(session.session_id, token_sha256)
+        return self._opened(session, token, via, is_new=is_new)
+
+    async def _take_in(self, session: SessionClaim, via: Via) -> None:
+        try:
+            await self._host.session_opened(session, via)
+        except BaseException:
+            # cancelled or refused, the session must not stay behind with nobody to close it
+            with anyio.move_on_after(_ROLLBACK_S, shield=True):
+                await self._registry.close(session.session_id, "not_opened")
+            raise
+        self._peers[session.session_id] = _Peer.ABSENT
+        self._wait_for_peer(session.session_id, _Peer.ABSENT)
+        SESSIONS.inc()
+        SESSIONS_CREATED.labels(via).inc()
+
+    def _opened(self, session: SessionClaim, token: str, via: Via, *, is_new: bool) -> OpenedSession:
+        if via == "whip":
+            self._wait_for_peer(session.session_id, _Peer.EXPECTED)
+        return OpenedSession(
+            session_id=session.session_id,
+            frontend_session_id=self._registry.frontend_id_for(session.session_id),
+            token=token,
+            partition=session.partition,
+            is_new=is_new,
+        )
+
+    def _session_of(self, session_token: str, principal: str) -> SessionClaim:
+        session = self._registry.session_of_token(session_token_sha256(session_token))
+        if session is None:
+            raise SessionError(errors.TOKEN_INVALID, "the session token opens no session")
+        # Nobody can prove to be the anonymous principal of before; holding the token is all the proof.
+        if principal != session.principal and not is_anonymous(principal):
+            raise SessionError(errors.SESSION_FORBIDDEN, "the session is another principal's")
+        return session
+
+    def _refuse_if_in_use(self, session_id: str, via: Via) -> None:
+        peer = self._peers.get(session_id)
+        # The page opens both doors at once: its socket may come while its own peer is still expected.
+        if peer is _Peer.CONNECTED or (peer is _Peer.EXPECTED and via == "whip"):
+            raise SessionError(errors.ALIAS_IN_USE, "the session of this frontend session id has its peer")
+
+    def _wait_for_peer(self, session_id: str, peer: _Peer) -> None:
+        if session_id in self._peers:
+            self._peers[session_id] = peer
+            self._deadlines_ms[session_id] = self._now_ms() + RESUMABLE_MS
+            self._deadlines_ms.move_to_end(session_id)
+
+    async def _closed(self, session_id: str, reason: str) -> None:
+        SESSIONS.dec()
+        SESSIONS_CLOSED.labels(reason).inc()
+        await self._host.session_closed(session_id, reason)
