@@ -10,7 +10,7 @@ from voxthread.core.failures import SynthesisError
 from voxthread.core.speech import SpeechPolicy
 from voxthread.core.turn_state import TurnPolicy
 from voxthread.observability.logs import get_logger
-from voxthread.observability.metrics import BUS_RECORDS_FENCED, BUS_RECORDS_MALFORMED, SESSIONS
+from voxthread.observability.metrics import BUS_RECORDS_FENCED, BUS_RECORDS_MALFORMED
 from voxthread.orchestrator.phrases import Phrases
 from voxthread.orchestrator.ports import Engines
 from voxthread.orchestrator.session import Host, Session
@@ -112,13 +112,11 @@ class Orchestrator:
         structlog.contextvars.bind_contextvars(
             session_id=session_id, frontend_session_id=opened.frontend_session_id or session_id
         )
-        SESSIONS.inc()
         try:
             await session.run()
         except Exception:  # the supervisor of sessions: one that crashes must not take the others along
             log.exception("session.crashed")
         finally:
-            SESSIONS.dec()
             del self._lines[session_id]
 
     async def _dead_letter(self, stored: StoredRecord, partition: int, error: MalformedRecordError) -> None:
