@@ -3,7 +3,7 @@
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import anyio
@@ -18,6 +18,7 @@ from voxthread.core.events import AgentReplyDelta, Event, SessionBound, SessionC
 from voxthread.core.failures import SessionError
 from voxthread.core.ids import refusal
 from voxthread.gateway.events import EventHub, SocketLimits, create_events_routes
+from voxthread.sessions.invalid_ids import InvalidIds
 from voxthread.wire.events import Envelope, encode_event
 from voxthread.wire.facts import EndCommand, InFact, InterruptCommand, TextCommand
 from voxthread.wire.log import Record, Stream
@@ -33,6 +34,7 @@ class Opened:
     frontend_session_id: str
     token: str
     partition: int
+    is_new: bool = True
 
 
 class Door:
@@ -71,7 +73,7 @@ class Door:
             return self.new(frontend_session_id)
         if session_token not in self.sessions:
             raise SessionError("token_invalid", "the token opens no session")
-        return self.sessions[session_token]
+        return replace(self.sessions[session_token], is_new=False)
 
 
 class SentCommands:
@@ -164,6 +166,7 @@ async def open_stage(
         hub,
         door,
         commands,
+        invalid_ids=InvalidIds(),
         principal_of=lambda _connection: "anonymous",
         allowed_origins=allowed_origins,
         limits=SocketLimits(**limits),

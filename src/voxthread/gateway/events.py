@@ -22,11 +22,12 @@ from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketDiscon
 
 from voxthread.core.events import SessionBound
 from voxthread.core.failures import SessionError, VoiceError
-from voxthread.core.ids import Dialect, refusal
+from voxthread.core.ids import Dialect
 from voxthread.gateway.hub import TOO_SLOW, EventHub, Following, error_text
 from voxthread.observability.clock import now_ms
 from voxthread.observability.logs import get_logger
-from voxthread.observability.metrics import EVENT_SOCKETS, SESSION_ID_INVALID
+from voxthread.observability.metrics import EVENT_SOCKETS
+from voxthread.sessions.invalid_ids import InvalidIds
 from voxthread.wire.commands import (
     BindSession,
     EndSession,
@@ -56,6 +57,8 @@ class OpenedSession(Protocol):
     def token(self) -> str: ...
     @property
     def partition(self) -> int: ...
+    @property
+    def is_new(self) -> bool: ...
 
 
 class SessionDoor(Protocol):
@@ -117,6 +120,7 @@ def create_events_routes(
     door: SessionDoor,
     commands: Commands,
     *,
+    invalid_ids: InvalidIds,
     principal_of: Callable[[HTTPConnection], str],
     allowed_origins: Sequence[str] = ("*",),
     limits: SocketLimits | None = None,
@@ -141,7 +145,8 @@ def create_events_routes(
         EVENT_SOCKETS.inc()
         try:
             await websocket.accept()
-            await _FrontendSocket(websocket, hub, door, commands, principal_of(websocket), limits).converse()
+            principal = principal_of(websocket)
+            await _FrontendSocket(websocket, hub, door, commands, invalid_ids, principal, limits).converse()
         except WebSocketDisconnect:
             return
         finally:
@@ -176,6 +181,7 @@ class _FrontendSocket:
         hub: EventHub,
         door: SessionDoor,
         commands: Commands,
+        invalid_ids: InvalidIds,
         principal: str,
         limits: SocketLimits,
     ) -> None:
@@ -183,6 +189,7 @@ class _FrontendSocket:
         self._hub = hub
         self._door = door
         self._commands = commands
+        self._invalid_ids = invalid_ids
         self._principal = principal
         self._limits = limits
         self._session: OpenedSession | None = None
@@ -269,7 +276,10 @@ class _FrontendSocket:
 
     async def _open(self, message: BindSession) -> OpenedSession:
         if message.session_id is not None:
-            _check_named(message)
+            # A name to check against the token, never a permission.
+            self._invalid_ids.check(message.session_id, component="ws", dialect=Dialect.MEDIA)
+            if message.token is None:
+                raise SessionError("token_missing", "an id opens no session, its token does")
         session = await self._door.open(
             frontend_session_id=message.frontend_session_id,
             principal=self._principal,
@@ -277,10 +287,10 @@ class _FrontendSocket:
             agent=message.agent,
             via="ws",
         )
-        if message.token is None:
+        if session.is_new:
             self._hub.expect(session.session_id, session.partition)
-        elif message.session_id not in (None, session.session_id, session.frontend_session_id):
-            raise SessionError("session_mismatch", "the token opens another session than session_id names")
+        if message.session_id not in (None, session.session_id, session.frontend_session_id):
+            raise SessionError("session_mismatch", "session_id names another session than the token opens")
         return session
 
     async def _send_events(self, following: Following, tasks: TaskGroup) -> None:
@@ -306,15 +316,3 @@ class _FrontendSocket:
 
     async def _send_json(self, message: dict[str, object]) -> None:
         await self._websocket.send_text(msgspec.json.encode(message).decode())
-
-
-def _check_named(message: BindSession) -> None:
-    """A `session_id` in `session.bind` is a name to check against the token, never a permission."""
-    assert message.session_id is not None
-    rule = refusal(message.session_id)
-    if rule is not None:
-        SESSION_ID_INVALID.labels("gateway", Dialect.MEDIA, rule).inc()
-        log.warning("session.id_invalid", rule=rule, dialect=Dialect.MEDIA)
-        raise SessionError(rule.value, "session_id is no session id")
-    if message.token is None:
-        raise SessionError("token_missing", "an id opens no session, its token does")
