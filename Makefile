@@ -13,7 +13,7 @@ help:
 	@echo "make run     set up, start the server on http://127.0.0.1:8080 (ARGS='--port 9000' for more)"
 	@echo "make test    set up, run every test that can run on this machine"
 	@echo "make check   lint, formatting, types, import law, sizes, lock file"
-	@echo "make bench   measure the latency of spoken questions on this machine"
+	@echo "make bench   measure spoken questions on this machine into benchmarks/"
 	@echo "make docs    write docs/configuration.md anew from the code"
 	@echo "make lock    resolve requirements/lock.txt anew from pyproject.toml"
 	@echo "make clean   remove everything made here (models in the user's cache stay)"
@@ -51,7 +51,7 @@ check: $(VENV)/.synced
 	$(BIN)/python scripts/write_configuration.py --check
 
 bench: setup
-	@$(BIN)/voxthread bench latency $(ARGS)
+	@$(BIN)/python scripts/bench.py $(ARGS)
 
 docs: $(VENV)/.synced
 	$(BIN)/python scripts/write_configuration.py

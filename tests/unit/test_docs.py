@@ -1,5 +1,6 @@
-"""docs/protocol.md names every event, field, message and stage there is and no other; links lead somewhere."""
+"""What the pages say of events, messages, stages and questions is what there is; links lead somewhere."""
 
+import json
 import re
 from dataclasses import fields
 from pathlib import Path
@@ -50,3 +51,9 @@ def test_every_stage_is_named() -> None:
 def test_a_page_links_only_to_what_exists(page: Path) -> None:
     targets = re.findall(r"\]\((?!https?://|#)([^)#]+)", page.read_text())
     assert [target for target in targets if not (page.parent / target).exists()] == []
+
+
+def test_the_readme_publishes_the_questions_that_are_tested() -> None:
+    readme = (DOCS.parent / "README.md").read_text()
+    tested = json.loads((DOCS.parent / "tests/data/hotel_questions.json").read_text())["published"]
+    assert re.findall(r"^- (.+\?)$", readme, re.MULTILINE) == [entry["question"] for entry in tested]
