@@ -1,0 +1,177 @@
+"""All sessions of a media process: one clock for them all, and their records from the log."""
+
+import itertools
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Final
+
+import anyio
+from anyio.abc import TaskGroup, TaskStatus
+
+from voxthread.core.failures import BusError, MediaError
+from voxthread.media.leg import Leg, LegPeer
+from voxthread.media.sdp import parse_offer
+from voxthread.media.settings import MediaSettings
+from voxthread.observability.clock import now_us
+from voxthread.observability.logs import get_logger
+from voxthread.observability.metrics import BUS_RECORDS_MALFORMED
+from voxthread.wire.audio import MalformedRecordError
+from voxthread.wire.facts import InFact, SessionOpened
+from voxthread.wire.log import Bus, Record, StoredRecord, Stream
+
+TICK_US: Final = 20_000
+
+CATCH_UP_TICKS: Final = 5
+"""After a stall this many ticks are made up for at once (100 ms, what a player's jitter buffer absorbs).
+Ticks missed beyond that stay missed: replies go on later, and RTP timestamps tell of the pause."""
+
+_RETRY_S: Final = 0.5
+
+log = get_logger(__name__)
+
+
+@asynccontextmanager
+async def open_legs(bus: Bus, settings: MediaSettings, partitions: Sequence[int]) -> AsyncIterator["Legs"]:
+    """The sessions of this process, spread over `partitions` of the log. All are cut off at the end;
+    call `end_all` before it for a goodbye."""
+    async with anyio.create_task_group() as tasks:
+        legs = Legs(bus, settings, partitions, tasks)
+        for partition in partitions:
+            await tasks.start(legs.follow, partition)
+        tasks.start_soon(legs.keep_time)
+        try:
+            yield legs
+        finally:
+            tasks.cancel_scope.cancel()
+
+
+class Legs:
+    def __init__(self, bus: Bus, settings: MediaSettings, partitions: Sequence[int], tasks: TaskGroup) -> None:
+        self._bus = bus
+        self._settings = settings
+        self._partitions = itertools.cycle(partitions)
+        self._tasks = tasks
+        self._legs: dict[str, Leg] = {}
+
+    def __len__(self) -> int:
+        return len(self._legs)
+
+    def __contains__(self, session_id: object) -> bool:
+        return session_id in self._legs
+
+    def has_room(self) -> bool:
+        return len(self._legs) < self._settings.max_sessions
+
+    def choose_partition(self) -> int:
+        """The partition for the next new session: each in turn."""
+        return next(self._partitions)
+
+    async def open_leg(self, session_id: str, partition: int, opened: SessionOpened) -> None:
+        """Begin a session: `opened` becomes its first record.
+
+        Raises `MediaError` `media.full` (retryable), or `media.session_exists`.
+        """
+        if not self.has_room():
+            raise MediaError("media.full", "All lines are taken; try again shortly.", retryable=True)
+        if session_id in self._legs:
+            raise MediaError("media.session_exists", "The session is open already.")
+        leg = Leg(self._bus, session_id, partition, self._settings)
+        self._legs[session_id] = leg
+        await self._tasks.start(self._run, leg, opened)
+
+    def check_offer(self, offer: str) -> None:
+        """Raises `OfferError` if the offer cannot be answered."""
+        parse_offer(offer)
+
+    async def connect(self, session_id: str, offer: str) -> LegPeer:
+        """Answer a caller's offer. Raises `OfferError` or `MediaError`."""
+        parsed = parse_offer(offer)
+        return await self._leg(session_id).connect(parsed)
+
+    def send(self, session_id: str, fact: InFact) -> None:
+        """Put a fact of a session on the log, in order with its audio. Raises `MediaError`."""
+        self._leg(session_id).say(fact)
+
+    def end(self, session_id: str, reason: str) -> None:
+        """End a session; an unknown one has ended already."""
+        if (leg := self._legs.get(session_id)) is not None:
+            leg.end(reason)
+
+    async def end_all(self, reason: str) -> None:
+        """End every session and wait until that is written; a log that hangs delays it by seconds only."""
+        legs = [*self._legs.values()]
+        for leg in legs:
+            leg.end(reason)
+        for leg in legs:
+            await leg.ended.wait()
+
+    async def keep_time(self) -> None:
+        """Tick every 20 ms on an absolute schedule: a late tick does not delay those after it."""
+        due_us = now_us()
+        while True:
+            due_us += TICK_US
+            missed = max(0, (now_us() - due_us) // TICK_US - CATCH_UP_TICKS)
+            due_us += missed * TICK_US
+            await anyio.sleep(max(0, due_us - now_us()) / 1_000_000)
+            for leg in [*self._legs.values()]:
+                self._tick(leg, 1 + missed)
+
+    async def follow(self, partition: int, *, task_status: TaskStatus[None]) -> None:
+        """Hand each record of the partition to its session; those of other processes pass by."""
+        position: int | None = None
+        is_following = False
+        while True:
+            try:
+                if position is None:
+                    position = await self._bus.head(Stream.OUT, partition)
+                    if not is_following:
+                        task_status.started()
+                    is_following = True
+                async for stored in self._bus.read(Stream.OUT, partition, position):
+                    position = stored.position + 1
+                    await self._take(partition, stored)
+            except BusError as error:
+                log.warning("bus.read_failed", partition=partition, code=error.code)
+                if error.code == "bus.position_expired":
+                    position = None
+                await anyio.sleep(_RETRY_S)
+
+    async def _run(self, leg: Leg, opened: SessionOpened, *, task_status: TaskStatus[None]) -> None:
+        try:
+            await leg.run(opened, task_status=task_status)
+        except Exception:  # a fault in one session must not end the others
+            log.exception("leg.failed", session_id=leg.session_id)
+        finally:
+            del self._legs[leg.session_id]
+
+    def _tick(self, leg: Leg, ticks: int) -> None:
+        try:
+            leg.tick(ticks)
+        except Exception:  # nor may it stop their clock
+            log.exception("leg.tick_failed", session_id=leg.session_id)
+            leg.end("internal_error")
+
+    async def _take(self, partition: int, stored: StoredRecord) -> None:
+        record = stored.record
+        leg = self._legs.get(record.key)
+        if leg is None:
+            return
+        try:
+            leg.take(record.value)
+        except MalformedRecordError as error:
+            BUS_RECORDS_MALFORMED.labels(Stream.OUT).inc()
+            log.warning("bus.record_malformed", session_id=record.key, detail=str(error))
+            origin = f"{Stream.OUT}/{partition}/{stored.position}".encode()
+            poison = Record(
+                record.key, record.value, (*record.headers, ("error", str(error).encode()), ("origin", origin))
+            )
+            try:
+                await self._bus.append(Stream.DLQ, 0, poison)
+            except BusError as failure:
+                log.warning("bus.append_failed", code=failure.code, stream=Stream.DLQ)
+
+    def _leg(self, session_id: str) -> Leg:
+        leg = self._legs.get(session_id)
+        if leg is None:
+            raise MediaError("media.no_session", "The session is not open at this media server.")
+        return leg

@@ -1,0 +1,168 @@
+"""What the caller is to hear, packet by packet, and how much of it was heard. Pure.
+
+`next_packet` is called on every 20 ms tick, with or without a peer to hear it, so that a session without
+audio still knows what would have been heard. Turns play one after the other. A turn that was flushed, or
+one older than the newest turn, is stale: its audio and its commands are dropped.
+"""
+
+from collections import deque
+from dataclasses import dataclass, field
+from typing import Final, Literal
+
+from voxthread.core.audio import PACKET_MS
+from voxthread.wire.audio import AudioRecord
+from voxthread.wire.facts import FlushPlayout, HoldPlayout, PlayoutProgress, ReplyEnded, ResumePlayout
+
+MAX_QUEUED_MS: Final = 30_000
+"""Replies are paced two seconds ahead; a writer that ignores that loses what does not fit, the newest."""
+
+REPORT_MS: Final = 200
+
+_PACKET_SAMPLES: Final = 960
+
+
+@dataclass(slots=True)
+class _Turn:
+    turn_id: int
+    packets: deque[bytes] = field(default_factory=deque)
+    received_samples: int = 0
+    played_ms: int = 0
+    is_ended: bool = False
+
+
+class PlayoutQueue:
+    """The replies of one session on their way to the caller."""
+
+    def __init__(self) -> None:
+        self.dropped_ms = 0
+        """Audio that did not fit."""
+        self.stale_records = 0
+        self.underruns = 0
+        self._turns: deque[_Turn] = deque()
+        self._newest_turn_id = 0
+        self._flushed_turn_id = 0
+        self._held_turn_id: int | None = None
+        self._reports: list[PlayoutProgress] = []
+        self._reported_ms = 0
+        self._is_playing = False
+
+    @property
+    def is_playing(self) -> bool:
+        """Whether the last tick had a packet."""
+        return self._is_playing
+
+    @property
+    def queued_ms(self) -> int:
+        return sum(len(turn.packets) for turn in self._turns) * PACKET_MS
+
+    def add(self, record: AudioRecord) -> None:
+        """Queue audio of a reply. What repeats audio already received, by its timestamp, is dropped."""
+        turn = self._turn(record.turn_id)
+        if turn is None or record.packet_ms != PACKET_MS:
+            self.stale_records += 1
+            return
+        repeated = max(0, turn.received_samples - record.timestamp) // _PACKET_SAMPLES
+        packets = record.packets[repeated:]
+        if not packets:
+            return
+        turn.received_samples = record.timestamp + len(record.packets) * _PACKET_SAMPLES
+        room = (MAX_QUEUED_MS - self.queued_ms) // PACKET_MS
+        turn.packets.extend(packets[:room])
+        self.dropped_ms += len(packets[room:]) * PACKET_MS
+
+    def command(self, fact: ReplyEnded | HoldPlayout | ResumePlayout | FlushPlayout) -> None:
+        """Obey the session's owner; takes effect on the next tick."""
+        match fact:
+            case FlushPlayout(turn_id=turn_id):
+                self._flush(turn_id)
+            case HoldPlayout(turn_id=turn_id) if self._turn(turn_id) is not None:
+                if self._held_turn_id != turn_id:
+                    self._held_turn_id = turn_id
+                    self._report(turn_id, "held")
+            case ResumePlayout(turn_id=turn_id):
+                if self._held_turn_id == turn_id:
+                    self._held_turn_id = None
+                    self._reported_ms = -REPORT_MS
+            case ReplyEnded(turn_id=turn_id):
+                turn = self._turn(turn_id)
+                if turn is not None:
+                    turn.is_ended = True
+            case _:
+                self.stale_records += 1
+
+    def next_packet(self) -> bytes | None:
+        """The packet of this tick: None when there is none to play, empty for a hole in the reply."""
+        was_playing, self._is_playing = self._is_playing, False
+        turn = self._current()
+        if turn is None or self._held_turn_id == turn.turn_id:
+            return None
+        if not turn.packets:
+            self.underruns += was_playing
+            return None
+        packet = turn.packets.popleft()
+        turn.played_ms += PACKET_MS
+        self._is_playing = True
+        if turn.played_ms == PACKET_MS or turn.played_ms - self._reported_ms >= REPORT_MS:
+            self._reported_ms = turn.played_ms
+            self._report(turn.turn_id, "playing")
+        return packet
+
+    def take_reports(self) -> list[PlayoutProgress]:
+        """Reports due since the last call, in order."""
+        reports, self._reports = self._reports, []
+        return reports
+
+    def _turn(self, turn_id: int) -> _Turn | None:
+        """The named turn, made if it is new; None if it is stale."""
+        for turn in self._turns:
+            if turn.turn_id == turn_id:
+                return turn
+        if turn_id <= self._newest_turn_id or turn_id <= self._flushed_turn_id:
+            return None
+        self._newest_turn_id = turn_id
+        self._turns.append(_Turn(turn_id))
+        return self._turns[-1]
+
+    def _current(self) -> _Turn | None:
+        """The turn to play from. Turns that are over are reported and left behind.
+
+        A turn is over when it was said to be, or when a newer one has audio and its own has run out.
+        """
+        while self._turns:
+            turn = self._turns[0]
+            if turn.packets or not (turn.is_ended or len(self._turns) > 1):
+                return turn
+            self._report(turn.turn_id, "drained")
+            self._turns.popleft()
+            self._reported_ms = 0
+            if self._held_turn_id == turn.turn_id:
+                self._held_turn_id = None
+        return None
+
+    def _flush(self, turn_id: int) -> None:
+        if turn_id <= self._flushed_turn_id:
+            self.stale_records += 1
+            return
+        self._flushed_turn_id = turn_id
+        if all(turn.turn_id != turn_id for turn in self._turns):
+            self.stale_records += 1
+        while self._turns and self._turns[0].turn_id <= turn_id:
+            flushed = self._turns[0]
+            flushed.packets.clear()
+            self._report(flushed.turn_id, "flushed")
+            self._turns.popleft()
+            self._reported_ms = 0
+            self._is_playing = False
+        if self._held_turn_id is not None and self._held_turn_id <= turn_id:
+            self._held_turn_id = None
+
+    def _report(self, turn_id: int, state: Literal["playing", "held", "drained", "flushed"]) -> None:
+        turn = next((turn for turn in self._turns if turn.turn_id == turn_id), None)
+        self._reports.append(
+            PlayoutProgress(
+                turn_id=turn_id,
+                played_ms=turn.played_ms if turn else 0,
+                queued_ms=len(turn.packets) * PACKET_MS if turn else 0,
+                state=state,
+            )
+        )

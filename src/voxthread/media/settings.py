@@ -1,0 +1,19 @@
+"""What an operator decides about the media process, in its own words; `app` fills it from the configuration."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MediaSettings:
+    addresses: tuple[str, ...] = ("127.0.0.1",)
+    """Where media is received, the best reachable first; see `aiortc_seams.host_addresses`."""
+    max_sessions: int = 50
+    strict_rfc9725: bool = False
+    setup_timeout_ms: int = 10_000
+    """From the answer to a connected peer."""
+    allow_remote_candidates: bool = False
+    """Send connectivity checks to the addresses that callers name."""
+    silence_timeout_ms: int = 30_000
+    """Without RTP for this long a peer is lost."""
+    resume_window_ms: int = 60_000
+    """A session that had a peer and has none ends after this long."""
