@@ -15,7 +15,6 @@ import struct
 from dataclasses import dataclass
 from typing import Final
 
-
 from voxthread.core.audio import PACKET_MS
 
 AUDIO_VERSION: Final = 1
