@@ -7,29 +7,12 @@ their provider's exceptions into `VoiceError`s of their stage. One contract suit
 
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from enum import Enum
 from typing import Protocol
 
 from voxthread.core.audio import PcmFrame
 from voxthread.core.history import Message
-
-
-class Flush(Enum):
-    """In the audio given to speech-to-text: the caller seems to have stopped, transcribe all so far."""
-
-    FLUSH = "flush"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Transcript:
-    """Text of all the audio of an utterance up to `end_ms`; a later transcript replaces an earlier one.
-
-    `final` answers a `Flush` and covers everything before it; others are interim.
-    """
-
-    text: str
-    final: bool
-    end_ms: int
+from voxthread.core.transcripts import Flush as Flush
+from voxthread.core.transcripts import Transcript as Transcript
 
 
 class SpeechToText(Protocol):
