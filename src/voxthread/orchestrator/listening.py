@@ -9,9 +9,10 @@ from anyio.streams.memory import MemoryObjectSendStream
 from voxthread.core.audio import SPEECH_RATE_HZ, PcmFrame
 from voxthread.core.failures import VoiceError
 from voxthread.core.inputs import EndOfTurnPredicted, Input, TranscriptionFailed, TranscriptUpdated
+from voxthread.core.transcripts import Flush
 from voxthread.observability.logs import get_logger
 from voxthread.observability.metrics import AUDIO_DROPPED_SECONDS
-from voxthread.orchestrator.ports import EndOfTurn, Flush, SpeechToText
+from voxthread.orchestrator.ports import EndOfTurn, SpeechToText
 from voxthread.orchestrator.streams import closing
 
 log = get_logger(__name__)

@@ -11,8 +11,7 @@ from typing import Protocol
 
 from voxthread.core.audio import PcmFrame
 from voxthread.core.history import Message
-from voxthread.core.transcripts import Flush as Flush
-from voxthread.core.transcripts import Transcript as Transcript
+from voxthread.core.transcripts import Flush, Transcript
 
 
 class SpeechToText(Protocol):
