@@ -1,0 +1,248 @@
+"""A call as an object: place it, speak, hear the reply, measure, hang up.
+
+    async with open_call(url, agent="chat") as call:
+        await call.greeting()
+        spoken = await call.say(speech)
+        reply = await call.reply(spoken)
+
+Everything of a call runs in the task group of `open_call` and ends with it.
+"""
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import anyio
+from anyio import to_thread
+
+from voxthread.client.ears import Ears
+from voxthread.client.failures import CallError
+from voxthread.client.feed import EventFeed
+from voxthread.client.mouth import Mouth, Spoken
+from voxthread.client.peer import Peer
+from voxthread.client.recording import track_of, write_recording
+from voxthread.client.story import Story, Turn
+from voxthread.client.utterance import Utterance, encode_utterance
+from voxthread.client.whip import WhipAnswer, WhipClient
+from voxthread.core.audio import PcmFrame
+from voxthread.observability.logs import get_logger
+from voxthread.wire.commands import BindSession
+from voxthread.wire.events import Envelope
+
+log = get_logger(__name__)
+
+QUIET_MS = 400
+"""Silence after which a reply whose turn is over is believed to be heard to its end."""
+
+_CUT_IN_GRACE_MS = 2_500
+"""How long a second reply may take when the agent answered before the caller had finished."""
+
+_CLOSING_MS = 1_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Patience:
+    """How long each step of a call may take, in milliseconds."""
+
+    connect_ms: int = 10_000
+    greeting_ms: int = 5_000
+    """For a greeting to begin; an agent that has none costs this much once."""
+    reply_ms: int = 30_000
+    """From the end of an utterance to the agent's voice."""
+    speech_ms: int = 120_000
+    """From the beginning of a reply to its end."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reply:
+    """The agent's answer to one utterance.
+
+    `turns` are all turns it began since, the newest last; more than one if it answered in mid-utterance or
+    had to apologise. `v2v_ms` is from the last sound of the utterance to the first sound of the agent after
+    it; None where either was silent. `cut_in` says the agent was heard inside the utterance, which makes
+    `v2v_ms` meaningless.
+    """
+
+    turns: tuple[Turn, ...]
+    v2v_ms: float | None
+    cut_in: bool
+
+    @property
+    def turn(self) -> Turn:
+        return self.turns[-1]
+
+
+class Call:
+    """A connected call, made by `open_call`. After it ended, `story`, `mouth` and `ears` can still be read."""
+
+    def __init__(
+        self, answer: WhipAnswer, feed: EventFeed, mouth: Mouth, ears: Ears, patience: Patience
+    ) -> None:
+        self.session_id = answer.session_id
+        self.frontend_session_id = answer.frontend_session_id
+        self.mouth = mouth
+        self.ears = ears
+        self._feed = feed
+        self._patience = patience
+        self._turns_before: dict[int, int] = {}
+
+    @property
+    def story(self) -> Story:
+        return self._feed.story
+
+    async def until(self, is_so: Callable[[Story], bool]) -> None:
+        """Wait until the events tell so. Raises `CallError` when the call is lost."""
+        await self._feed.until(is_so)
+
+    def start_saying(self, utterance: Utterance) -> Spoken:
+        """Speak without waiting, also over the agent; the first packet leaves within 20 ms."""
+        spoken = self.mouth.say(utterance)
+        self._turns_before[id(spoken)] = self.story.last_turn_id
+        return spoken
+
+    async def say(self, speech: PcmFrame | Utterance) -> Spoken:
+        """Speak in real time and return when the last packet was sent."""
+        if isinstance(speech, PcmFrame):
+            speech = await to_thread.run_sync(encode_utterance, speech)
+        spoken = self.start_saying(speech)
+        await spoken.ended.wait()
+        return spoken
+
+    async def greeting(self) -> Turn | None:
+        """Hear the greeting to its end; None if the agent did not begin one. Raises `CallError`."""
+        with anyio.move_on_after(self._patience.greeting_ms / 1000):
+            await self.until(lambda story: bool(story.turns))
+        if not self.story.turns:
+            return None
+        await self._hear_out(0, began="a greeting")
+        return self.story.turns_after(0)[-1]
+
+    async def reply(self, spoken: Spoken) -> Reply:
+        """Hear the answer to an utterance to its end. Raises `CallError`."""
+        before = self._turns_before[id(spoken)]
+        while True:
+            await self._hear_out(before, began="a reply")
+            newest = self.story.last_turn_id
+            last_sound_us = spoken.last_sound_us or 0
+            is_cut_in = self.story.turns[newest].began_us < last_sound_us
+            with anyio.move_on_after(_CUT_IN_GRACE_MS / 1000 if is_cut_in else 0):
+                await self.until(lambda story, newest=newest: story.last_turn_id > newest)  # type: ignore[misc]
+            if self.story.last_turn_id == newest:
+                return self._measured(spoken, before)
+
+    def silenced_ms(self, spoken: Spoken, *, quiet_ms: int = 200) -> float | None:
+        """From the first sound of an utterance spoken over the agent to the agent's last sound before a
+        pause longer than `quiet_ms`; None if the agent was not heard then."""
+        if spoken.first_sound_us is None:
+            return None
+        silent_us = self.ears.sounds.silent_from(spoken.first_sound_us, quiet_ms=quiet_ms)
+        return None if silent_us is None else (silent_us - spoken.first_sound_us) / 1000
+
+    async def write_recording(self, path: Path) -> None:
+        """Write what was said (left) and heard (right). Needs `open_call(records=True)`."""
+        assert self.ears.track is not None, "the call was not recorded"
+        await to_thread.run_sync(write_recording, path, track_of(self.mouth.spoken), self.ears.track)
+
+    async def _hear_out(self, before: int, *, began: str) -> None:
+        """Wait until the newest turn after `before` is over, by its event and by ear."""
+        await self._within(self._patience.reply_ms, began, lambda story: _has_begun(story, before))
+        while True:
+            await self._within(self._patience.speech_ms, "its end", lambda story: _is_over(story, before))
+            await self.ears.quiet(QUIET_MS)
+            if _is_over(self.story, before):
+                return
+
+    async def _within(self, timeout_ms: int, what: str, is_so: Callable[[Story], bool]) -> None:
+        try:
+            with anyio.fail_after(timeout_ms / 1000):
+                await self.until(is_so)
+        except TimeoutError:
+            reasons = "; ".join(f"{error.code}: {error.message}" for error in self.story.errors) or "no error"
+            heard = "" if self.story.user_transcript else " and understood nothing of the caller"
+            raise CallError(
+                "call.no_reply",
+                f"waited {timeout_ms} ms for {what} of the agent in {self.session_id}; "
+                f"the server reported {reasons}{heard}",
+            ) from None
+
+    def _measured(self, spoken: Spoken, before: int) -> Reply:
+        v2v_ms, cut_in = None, False
+        if spoken.first_sound_us is not None and spoken.last_sound_us is not None:
+            heard_us = self.ears.sounds.first_after(spoken.last_sound_us)
+            v2v_ms = None if heard_us is None else (heard_us - spoken.last_sound_us) / 1000
+            early_us = self.ears.sounds.first_after(spoken.first_sound_us)
+            cut_in = early_us is not None and early_us < spoken.last_sound_us
+        return Reply(turns=tuple(self.story.turns_after(before)), v2v_ms=v2v_ms, cut_in=cut_in)
+
+
+def _has_begun(story: Story, before: int) -> bool:
+    return any(turn.has_spoken or turn.has_ended for turn in story.turns_after(before))
+
+
+def _is_over(story: Story, before: int) -> bool:
+    """Whether the newest turn was said to its end: after an interruption another one is owed."""
+    turns = story.turns_after(before)
+    return bool(turns) and turns[-1].has_ended and not turns[-1].is_interrupted
+
+
+@asynccontextmanager
+async def open_call(
+    url: str,
+    *,
+    agent: str | None = None,
+    frontend_session_id: str | None = None,
+    token: str | None = None,
+    records: bool = False,
+    patience: Patience | None = None,
+    on_event: Callable[[Envelope], None] | None = None,
+) -> AsyncIterator[Call]:
+    """Place a call to the server at `url`; the microphone is on, silent, when this enters. Raises `CallError`.
+
+    `agent` None is the server's default; `token` is a bearer token for servers that want one.
+    """
+    patience = patience or Patience()
+    feed, ears = EventFeed(on_event), Ears(records=records)
+
+    def lost(state: str) -> None:
+        feed.fail(CallError("call.lost", f"the media connection is {state}", retryable=True))
+
+    try:
+        async with (
+            WhipClient(url, token=token) as whip,
+            Peer(url, on_packet=ears.receive, on_lost=lost) as peer,
+            anyio.create_task_group() as tasks,
+        ):
+            answer = await whip.place(await peer.offer(), agent=agent, frontend_session_id=frontend_session_id)
+            bind = BindSession(token=answer.session_token, session_id=answer.session_id)
+            try:
+                tasks.start_soon(feed.follow, url, bind)
+                await peer.connect(answer.sdp, timeout_ms=patience.connect_ms)
+                mouth = Mouth(peer.link)
+                tasks.start_soon(mouth.run)
+                await feed.bound()
+                yield Call(answer, feed, mouth, ears, patience)
+            finally:
+                with anyio.CancelScope(shield=True):
+                    await _hang_up(whip, answer, feed)
+            tasks.cancel_scope.cancel()
+    except BaseExceptionGroup as group:
+        raise _only(group) from None
+
+
+async def _hang_up(whip: WhipClient, answer: WhipAnswer, feed: EventFeed) -> None:
+    if feed.story.closed_because is not None:
+        return
+    try:
+        await whip.hang_up(answer)
+    except CallError as error:
+        # The call is over for us either way, and its outcome must not be hidden by this.
+        log.warning("call.not_ended", code=error.code, session_id=answer.session_id)
+        return
+    with anyio.move_on_after(_CLOSING_MS / 1000), suppress(CallError):
+        await feed.until(lambda story: story.closed_because is not None)
+
+
+def _only(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """The exception of a group of one, as if no task group had been there."""
+    return group.exceptions[0] if len(group.exceptions) == 1 else group

@@ -1,0 +1,92 @@
+"""The events of a call as they come over `/ws`, and waiting for what they tell."""
+
+from collections.abc import Callable
+
+import anyio
+import msgspec
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidURI
+
+from voxthread.client.failures import CallError
+from voxthread.client.story import Story
+from voxthread.client.whip import tls_context
+from voxthread.observability.clock import now_us
+from voxthread.observability.logs import get_logger
+from voxthread.wire.audio import MalformedRecordError
+from voxthread.wire.commands import BindSession
+from voxthread.wire.events import Envelope, decode_event
+
+log = get_logger(__name__)
+
+_OPEN_TIMEOUT_SECONDS = 10
+_SOCKET_ERRORS = (OSError, TimeoutError, InvalidHandshake, InvalidURI, ConnectionClosed, msgspec.MsgspecError)
+
+
+class EventFeed:
+    """`on_event` sees each new event once, after `story` took it in."""
+
+    def __init__(self, on_event: Callable[[Envelope], None] | None = None) -> None:
+        self.story = Story()
+        self._on_event = on_event
+        self._failure: CallError | None = None
+        self._changed = anyio.Event()
+        self._is_bound = False
+
+    async def follow(self, url: str, bind: BindSession) -> None:
+        """Bind to a session of the server at `url` and take events in until the server ends it."""
+        address = url.rstrip("/").replace("http", "ws", 1) + "/ws"
+        tls = tls_context() if address.startswith("wss:") else None
+        try:
+            async with connect(
+                address, ssl=tls, compression=None, proxy=None, open_timeout=_OPEN_TIMEOUT_SECONDS
+            ) as socket:
+                await socket.send(msgspec.json.encode(bind).decode())
+                await self._take_in(socket)
+        except _SOCKET_ERRORS as error:
+            self.fail(CallError("call.events_lost", f"the events of {address} ended: {error}", retryable=True))
+
+    async def until(self, is_so: Callable[[Story], bool]) -> None:
+        """Wait until the story is so. Raises `CallError` once it can no longer become so."""
+        while not is_so(self.story):
+            if self._failure is not None:
+                raise self._failure
+            await self._changed.wait()
+
+    async def bound(self) -> None:
+        """Wait until the server has bound the feed to the session. Raises `CallError`."""
+        await self.until(lambda _: self._is_bound)
+
+    def fail(self, error: CallError) -> None:
+        """Nothing more will come: whoever waits for it is told why. The first reason stays."""
+        self._failure = self._failure or error
+        self._notify()
+
+    async def _take_in(self, socket: ClientConnection) -> None:
+        async for message in socket:
+            data = message.encode() if isinstance(message, str) else message
+            self._receive(data, now_us())
+        self.fail(CallError("call.events_lost", "the server closed the events of this call"))
+
+    def _receive(self, data: bytes, arrival_us: int) -> None:
+        kind = msgspec.json.decode(data, type=dict[str, object])
+        if kind.get("type") == "session.bound":
+            self._is_bound = True
+        elif kind.get("type") == "error" and not self._is_bound:
+            self.fail(CallError(str(kind.get("code")), f"the server refused the events: {kind.get('message')}"))
+        try:
+            envelope = decode_event(data)
+        except MalformedRecordError as error:
+            # Replies to this socket are no events, and a newer server knows events this client does not.
+            log.debug("event.not_understood", event_type=kind.get("type"), reason=str(error))
+            self._notify()
+            return
+        if self.story.add(envelope, arrival_us):
+            if self.story.closed_because is not None:
+                self.fail(CallError("call.closed", f"the server ended the call: {self.story.closed_because}"))
+            if self._on_event is not None:
+                self._on_event(envelope)
+        self._notify()
+
+    def _notify(self) -> None:
+        self._changed.set()
+        self._changed = anyio.Event()

@@ -1,0 +1,101 @@
+"""A call as its events tell it: who said what, in which turn, and how long each stage took. Pure."""
+
+from dataclasses import dataclass, field
+
+from voxthread.core import events
+from voxthread.wire.events import Envelope
+
+
+@dataclass(slots=True)
+class Turn:
+    """One reply of the agent. `began_us` is when its first event arrived, Unix microseconds.
+
+    `heard_text` is None until the turn is over; `has_ended` is also true of an interrupted one.
+    """
+
+    turn_id: int
+    began_us: int
+    user_text: str = ""
+    agent_text: str = ""
+    heard_text: str | None = None
+    has_spoken: bool = False
+    is_interrupted: bool = False
+    stages_ms: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def has_ended(self) -> bool:
+        return self.heard_text is not None
+
+
+class Story:
+    """Folds the events of a session."""
+
+    def __init__(self) -> None:
+        self.turns: dict[int, Turn] = {}
+        self.errors: list[events.ErrorOccurred] = []
+        self.events = 0
+        self.closed_because: str | None = None
+        self.user_is_speaking = False
+        self._seen_seq = 0
+
+    @property
+    def last_turn_id(self) -> int:
+        """0 before the first turn."""
+        return max(self.turns, default=0)
+
+    @property
+    def user_transcript(self) -> str:
+        """Everything the agent understood of the caller."""
+        return " ".join(turn.user_text for turn in self._in_order() if turn.user_text)
+
+    @property
+    def agent_transcript(self) -> str:
+        """Everything the caller heard of the agent; what it meant to say where the turn is not over."""
+        texts = (turn.agent_text if turn.heard_text is None else turn.heard_text for turn in self._in_order())
+        return " ".join(text.strip() for text in texts if text.strip())
+
+    def turns_after(self, turn_id: int) -> list[Turn]:
+        return [turn for turn in self._in_order() if turn.turn_id > turn_id]
+
+    def add(self, envelope: Envelope, arrival_us: int) -> bool:
+        """Take an event in. False if it was known already: a replay after a reconnection."""
+        if envelope.seq <= self._seen_seq:
+            return False
+        self._seen_seq = envelope.seq
+        self.events += 1
+        self._add_to_session(envelope.event)
+        if envelope.event.turn_id is not None:
+            turn = self.turns.setdefault(envelope.event.turn_id, Turn(envelope.event.turn_id, arrival_us))
+            _add_to_turn(turn, envelope.event)
+        return True
+
+    def _add_to_session(self, event: events.Event) -> None:
+        match event:
+            case events.UserSpeechStarted():
+                self.user_is_speaking = True
+            case events.UserSpeechStopped():
+                self.user_is_speaking = False
+            case events.SessionClosed(reason=reason):
+                self.closed_because = reason
+            case events.ErrorOccurred():
+                self.errors.append(event)
+
+    def _in_order(self) -> list[Turn]:
+        return [self.turns[turn_id] for turn_id in sorted(self.turns)]
+
+
+def _add_to_turn(turn: Turn, event: events.Event) -> None:
+    match event:
+        case events.UserTranscript(text=text, final=True):
+            turn.user_text = text
+        case events.AgentReplyDelta(text=text):
+            turn.agent_text += text
+        case events.AgentSpeechStarted():
+            turn.has_spoken = True
+        case events.AgentSpeechStopped(heard_text=text):
+            turn.heard_text = text
+        case events.AgentInterrupted(heard_text=text):
+            turn.heard_text = text
+            turn.is_interrupted = True
+        case events.TurnTiming(stage=stage, ms=ms):
+            turn.stages_ms[stage] = ms
