@@ -5,7 +5,7 @@ their own positions, and old records expire.
 """
 
 from collections import deque
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from types import MappingProxyType
 from typing import Final
 
@@ -61,7 +61,9 @@ class MemoryBus:
         await cancel_shielded_checkpoint()
         return position
 
-    async def read(self, stream: Stream, partition: int, from_position: int) -> AsyncIterator[StoredRecord]:
+    async def read(
+        self, stream: Stream, partition: int, from_position: int
+    ) -> AsyncGenerator[StoredRecord, None]:
         """Raises `BusError` `bus.position_expired` when the next record was dropped before it was read."""
         log = self._log(stream, partition)
         position = from_position

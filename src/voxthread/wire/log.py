@@ -4,7 +4,7 @@ The contract needs only what any Kafka-protocol broker does well: no consumer gr
 transactions. `tests/contract/bus_contract.py` is its executable form; every adapter passes it.
 """
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
@@ -61,7 +61,7 @@ class Bus(Protocol):
         """
         ...
 
-    def read(self, stream: Stream, partition: int, from_position: int) -> AsyncIterator[StoredRecord]:
+    def read(self, stream: Stream, partition: int, from_position: int) -> AsyncGenerator[StoredRecord, None]:
         """Yield every record at or after `from_position`, then follow new ones; ends only by closing."""
         ...
 
