@@ -1,7 +1,7 @@
 """One session at this media process: its place on the log, its playout, and its peer while it has one."""
 
 from collections.abc import Iterable
-from typing import Final
+from typing import Final, Protocol
 
 import anyio
 import msgspec
@@ -49,6 +49,20 @@ _LAST_WORDS_S: Final = 5.0
 log = get_logger(__name__)
 
 
+class LegWatch(Protocol):
+    """Who wants to know of the peers of sessions, to let sessions without one expire."""
+
+    def peer_connected(self, session_id: str) -> None: ...
+
+    def peer_lost(self, session_id: str) -> None:
+        """The session's newest peer is gone."""
+        ...
+
+    async def leg_ended(self, session_id: str, reason: str) -> None:
+        """The session is over here. May raise `VoiceError`, which is logged."""
+        ...
+
+
 class LegPeer:
     """A caller's connection, as the door that answered it holds it."""
 
@@ -78,7 +92,7 @@ class LegPeer:
         self.scope.cancel()
 
     async def close(self, reason: str) -> None:
-        """The caller hung up: end the session. Returns when its sockets are free."""
+        """The caller hung up: end the session. Returns when its sockets are free and all is told."""
         self._leg.end(reason)
         await self._leg.ended.wait()
 
@@ -86,9 +100,13 @@ class LegPeer:
 class Leg:
     """Serves one session: `run` while it lasts, `tick` every 20 ms, `take` for each of its records."""
 
-    def __init__(self, bus: Bus, session_id: str, partition: int, settings: MediaSettings) -> None:
+    def __init__(
+        self, bus: Bus, session_id: str, partition: int, settings: MediaSettings, watch: LegWatch
+    ) -> None:
         self.session_id = session_id
         self.ended = anyio.Event()
+        """Set by whoever runs the leg, when nothing of it is left."""
+        self._watch = watch
         self._settings = settings
         self._stamp = Stamp(session_id, epoch=0)
         self._fence = Fence()
@@ -97,30 +115,27 @@ class Leg:
         self._uplink = Uplink()
         self._tally = Tally(self._uplink, self._playout)
         self._tasks: TaskGroup | None = None
-        self._is_ending = False
+        self._end_reason: str | None = None
         self._peer: LegPeer | None = None
         self._downlink: Downlink | None = None
         self._heard_at_ms = 0
-        self._lost_at_ms: int | None = None
+        self._had_peer = False
 
-    async def run(self, opened: SessionOpened, *, task_status: TaskStatus[None]) -> None:
-        """Announce the session and serve it until it has ended and its last record is on the log."""
+    async def run(self, opened: SessionOpened, *, task_status: TaskStatus[None]) -> str:
+        """Announce the session, serve it until its last record is on the log, and return why it ended."""
         self._frontend_session_id = opened.frontend_session_id or self.session_id
         self._bind_log_context()
         self.say(opened)
-        try:
-            async with anyio.create_task_group() as tasks:
-                self._tasks = tasks
-                task_status.started()
-                await self._outbox.run()
-                tasks.cancel_scope.cancel()
-        finally:
-            self._is_ending = True
-            self.ended.set()
+        async with anyio.create_task_group() as tasks:
+            self._tasks = tasks
+            task_status.started()
+            await self._outbox.run()
+            tasks.cancel_scope.cancel()
+        return self._end_reason or "cancelled"
 
     async def connect(self, offer: Offer) -> LegPeer:
         """Answer an offer; a peer there was before is disconnected. Raises `MediaError`."""
-        if self._tasks is None or self._is_ending:
+        if self._tasks is None or self._end_reason is not None:
             raise MediaError("media.session_ended", "The session has ended; start a new one.")
         peer: LegPeer = await self._tasks.start(self._serve_peer, offer)
         return peer
@@ -131,15 +146,15 @@ class Leg:
 
     def end(self, reason: str) -> None:
         """The session is over: say so, disconnect, and finish once that is written."""
-        if not self._is_ending:
+        if self._end_reason is None:
             self.say(EndCommand(reason=reason))
             self.close(reason)
 
     def close(self, reason: str) -> None:
         """Disconnect and finish without a word: the session's owner knows."""
-        if self._is_ending:
+        if self._end_reason is not None:
             return
-        self._is_ending = True
+        self._end_reason = reason
         if self._peer is not None:
             self._peer.lose(reason)
         if self._tasks is not None:
@@ -172,8 +187,6 @@ class Leg:
             self._downlink.tick(packet, ticks)
             if now - self._heard_at_ms >= self._settings.silence_timeout_ms and self._peer is not None:
                 self._peer.lose("no_rtp")
-        elif self._lost_at_ms is not None and now - self._lost_at_ms >= self._settings.resume_window_ms:
-            self.end("peer_gone")
         for report in self._playout.take_reports():
             self.say(self._with_line_quality(report))
         self._tally.count()
@@ -207,8 +220,9 @@ class Leg:
     def _attach(self, link: RtpLink, *, receives_audio: bool) -> None:
         self._downlink = Downlink(link, receives_audio=receives_audio)
         self._heard_at_ms = now_ms()
-        self._lost_at_ms = None
+        self._had_peer = True
         self.say(PeerConnected(receives_audio=receives_audio))
+        self._watch.peer_connected(self.session_id)
         log.info("peer.connected", receives_audio=receives_audio)
 
     def _detach(self, connection: LegPeer, link: RtpLink | None) -> None:
@@ -218,12 +232,13 @@ class Leg:
             if self._downlink is not None and self._downlink.link is link:
                 self._downlink = None
             self._publish(self._uplink.end_source(now_ms()))
-            self._lost_at_ms = now_ms()
             self.say(PeerLost(reason=reason))
         log.info("peer.lost", reason=reason, was_connected=link is not None)
         if self._peer is connection:
             self._peer = None
-            if self._lost_at_ms is None:
+            if self._had_peer:
+                self._watch.peer_lost(self.session_id)
+            else:
                 self.end("never_connected")
 
     def _hear(self, packet: RtpPacket, arrival_us: int) -> None:

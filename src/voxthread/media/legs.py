@@ -1,6 +1,5 @@
 """All sessions of a media process: one clock for them all, and their records from the log."""
 
-import itertools
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Final
@@ -8,8 +7,8 @@ from typing import Final
 import anyio
 from anyio.abc import TaskGroup, TaskStatus
 
-from voxthread.core.failures import BusError, MediaError
-from voxthread.media.leg import Leg, LegPeer
+from voxthread.core.failures import BusError, MediaError, VoiceError
+from voxthread.media.leg import Leg, LegPeer, LegWatch
 from voxthread.media.sdp import parse_offer
 from voxthread.media.settings import MediaSettings
 from voxthread.observability.clock import now_us
@@ -31,11 +30,13 @@ log = get_logger(__name__)
 
 
 @asynccontextmanager
-async def open_legs(bus: Bus, settings: MediaSettings, partitions: Sequence[int]) -> AsyncIterator["Legs"]:
-    """The sessions of this process, spread over `partitions` of the log. All are cut off at the end;
-    call `end_all` before it for a goodbye."""
+async def open_legs(
+    bus: Bus, settings: MediaSettings, partitions: Sequence[int], watch: LegWatch
+) -> AsyncIterator["Legs"]:
+    """The sessions of this process, on these `partitions` of the log. All are cut off at the end; call
+    `end_all` before it for a goodbye."""
     async with anyio.create_task_group() as tasks:
-        legs = Legs(bus, settings, partitions, tasks)
+        legs = Legs(bus, settings, watch, tasks)
         for partition in partitions:
             await tasks.start(legs.follow, partition)
         tasks.start_soon(legs.keep_time)
@@ -46,10 +47,10 @@ async def open_legs(bus: Bus, settings: MediaSettings, partitions: Sequence[int]
 
 
 class Legs:
-    def __init__(self, bus: Bus, settings: MediaSettings, partitions: Sequence[int], tasks: TaskGroup) -> None:
+    def __init__(self, bus: Bus, settings: MediaSettings, watch: LegWatch, tasks: TaskGroup) -> None:
         self._bus = bus
         self._settings = settings
-        self._partitions = itertools.cycle(partitions)
+        self._watch = watch
         self._tasks = tasks
         self._legs: dict[str, Leg] = {}
 
@@ -62,10 +63,6 @@ class Legs:
     def has_room(self) -> bool:
         return len(self._legs) < self._settings.max_sessions
 
-    def choose_partition(self) -> int:
-        """The partition for the next new session: each in turn."""
-        return next(self._partitions)
-
     async def open_leg(self, session_id: str, partition: int, opened: SessionOpened) -> None:
         """Begin a session: `opened` becomes its first record.
 
@@ -75,7 +72,7 @@ class Legs:
             raise MediaError("media.full", "All lines are taken; try again shortly.", retryable=True)
         if session_id in self._legs:
             raise MediaError("media.session_exists", "The session is open already.")
-        leg = Leg(self._bus, session_id, partition, self._settings)
+        leg = Leg(self._bus, session_id, partition, self._settings, self._watch)
         self._legs[session_id] = leg
         await self._tasks.start(self._run, leg, opened)
 
@@ -88,8 +85,8 @@ class Legs:
         parsed = parse_offer(offer)
         return await self._leg(session_id).connect(parsed)
 
-    def send(self, session_id: str, fact: InFact) -> None:
-        """Put a fact of a session on the log, in order with its audio. Raises `MediaError`."""
+    async def send(self, session_id: str, fact: InFact) -> None:
+        """Put a fact of a session on the log, in order with its audio; never waits. Raises `MediaError`."""
         self._leg(session_id).say(fact)
 
     def end(self, session_id: str, reason: str) -> None:
@@ -137,12 +134,18 @@ class Legs:
                 await anyio.sleep(_RETRY_S)
 
     async def _run(self, leg: Leg, opened: SessionOpened, *, task_status: TaskStatus[None]) -> None:
+        reason = "internal_error"
         try:
-            await leg.run(opened, task_status=task_status)
+            reason = await leg.run(opened, task_status=task_status)
         except Exception:  # a fault in one session must not end the others
             log.exception("leg.failed", session_id=leg.session_id)
         finally:
             del self._legs[leg.session_id]
+        try:
+            await self._watch.leg_ended(leg.session_id, reason)
+        except VoiceError as error:
+            log.warning("leg.end_not_told", session_id=leg.session_id, code=error.code)
+        leg.ended.set()
 
     def _tick(self, leg: Leg, ticks: int) -> None:
         try:
@@ -161,10 +164,13 @@ class Legs:
         except MalformedRecordError as error:
             BUS_RECORDS_MALFORMED.labels(Stream.OUT).inc()
             log.warning("bus.record_malformed", session_id=record.key, detail=str(error))
-            origin = f"{Stream.OUT}/{partition}/{stored.position}".encode()
-            poison = Record(
-                record.key, record.value, (*record.headers, ("error", str(error).encode()), ("origin", origin))
+            origin = (
+                ("error", str(error).encode()),
+                ("stream", Stream.OUT.encode()),
+                ("partition", str(partition).encode()),
+                ("position", str(stored.position).encode()),
             )
+            poison = Record(record.key, record.value, (*record.headers, *origin))
             try:
                 await self._bus.append(Stream.DLQ, 0, poison)
             except BusError as failure:

@@ -15,5 +15,3 @@ class MediaSettings:
     """Send connectivity checks to the addresses that callers name."""
     silence_timeout_ms: int = 30_000
     """Without RTP for this long a peer is lost."""
-    resume_window_ms: int = 60_000
-    """A session that had a peer and has none ends after this long."""

@@ -12,8 +12,8 @@ from typing import Final
 from voxthread.media.reorder import InOrder, Reorder
 from voxthread.media.rtp import OPUS_CLOCK_PER_MS, RtpPacket
 
-QUIET_MS: Final = 40
-"""Nothing came for two packets: send what there is instead of waiting for a full batch."""
+QUIET_MS: Final = 60
+"""Nothing came for so long: send what there is instead of waiting for a full batch."""
 
 MAX_DRIFT_MS: Final = 2_000
 """Timestamps further from the clock than this, in one step, are a jump."""

@@ -1,0 +1,272 @@
+"""WHIP (RFC 9725): POST an offer, get an answer; PATCH candidates; DELETE to hang up.
+
+The endpoint is `/whip[?agent=NAME]`; each answered offer gets a resource of its own, `/whip/sessions/<secret>`,
+whose name holds 192 random bits and no session id. Audio comes back on the same connection when the offer is
+`sendrecv`: the one deviation from the RFC, off in strict mode.
+"""
+
+import secrets
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import BaseRoute, Route
+
+from voxthread.gateway.body import read_text
+from voxthread.gateway.cors import Cors
+from voxthread.gateway.problem import RETRY_AFTER_S, RequestError
+from voxthread.gateway.resource import Resource
+from voxthread.gateway.whip_rules import Credentials, PatchDecision, decide_patch, read_credentials
+from voxthread.observability.logs import get_logger
+from voxthread.sessions.tokens import ANONYMOUS_PREFIX, is_anonymous
+
+SDP = "application/sdp"
+FRAGMENT = "application/trickle-ice-sdpfrag"
+MAX_OFFER_BYTES = 64 * 1024
+MAX_FRAGMENT_BYTES = 16 * 1024
+
+_SESSIONS = "/whip/sessions"
+_TOKEN_HOLDER = f"{ANONYMOUS_PREFIX}token_holder"
+"""Principal of a request that proves itself by a session token alone."""
+
+log = get_logger(__name__)
+
+
+class OpenedSession(Protocol):
+    @property
+    def session_id(self) -> str: ...
+    @property
+    def frontend_session_id(self) -> str: ...
+    @property
+    def token(self) -> str: ...
+    @property
+    def is_new(self) -> bool: ...
+
+
+class SessionDoor(Protocol):
+    """Who may open which session. Its errors are `SessionError`s, or what the host of sessions raises."""
+
+    async def open(
+        self,
+        *,
+        frontend_session_id: str | None,
+        principal: str,
+        session_token: str | None,
+        agent: str | None,
+        via: Literal["whip", "ws"],
+    ) -> OpenedSession: ...
+
+    def authorize(self, session_id: str, *, principal: str, session_token: str | None) -> None: ...
+
+    def peer_lost(self, session_id: str) -> None: ...
+
+
+class Connection(Protocol):
+    """A caller that was answered."""
+
+    @property
+    def answer(self) -> str: ...
+    @property
+    def is_closed(self) -> bool: ...
+    def is_restart(self, fragment: str) -> bool:
+        """Whether the fragment asks for an ICE restart. Raises `VoiceError` if it is malformed."""
+        ...
+
+    async def trickle(self, fragment: str) -> None: ...
+
+    async def close(self, reason: str) -> None:
+        """End the session; returns when everything is free."""
+        ...
+
+
+class Peers(Protocol):
+    def has_room(self) -> bool: ...
+
+    def check_offer(self, offer: str) -> None:
+        """Raises `VoiceError` if the offer cannot be answered."""
+        ...
+
+    async def connect(self, session_id: str, offer: str) -> Connection: ...
+
+    def end(self, session_id: str, reason: str) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class _Resource:
+    session_id: str
+    etag: str
+    connection: Connection
+
+
+def create_whip_routes(
+    door: SessionDoor,
+    peers: Peers,
+    *,
+    authenticate: Callable[[str | None], str],
+    public_url: str | None = None,
+    cors_origins: Sequence[str] = ("*",),
+) -> list[BaseRoute]:
+    """The routes of `/whip` and of its session resources.
+
+    `authenticate` names the principal of a bearer token, or an anonymous one; it raises `SessionError` for a
+    token that is missing or wrong. `public_url` is the base of `Location`; None takes the request's own.
+    """
+    whip = _Whip(door, peers, authenticate, public_url)
+    cors = Cors(
+        cors_origins,
+        methods=("POST", "PATCH", "DELETE", "OPTIONS", "GET"),
+        request_headers=(
+            "Authorization",
+            "Content-Type",
+            "If-Match",
+            "X-Frontend-Session-ID",
+            "X-Session-Token",
+        ),
+        exposed_headers=(
+            "Location",
+            "Link",
+            "ETag",
+            "Retry-After",
+            "WWW-Authenticate",
+            "Accept-Patch",
+            "X-Session-ID",
+            "X-Frontend-Session-ID",
+            "X-Session-Token",
+        ),
+    )
+    get = {"OPTIONS": whip.options, "GET": whip.get, "HEAD": whip.get}
+    endpoint = Resource({"POST": whip.post, **get}, cors)
+    session = Resource({"PATCH": whip.patch, "DELETE": whip.delete, **get}, cors)
+    return [Route("/whip", endpoint), Route(f"{_SESSIONS}/{{secret}}", session)]
+
+
+class _Whip:
+    """The endpoint and the resources it has handed out."""
+
+    def __init__(
+        self,
+        door: SessionDoor,
+        peers: Peers,
+        authenticate: Callable[[str | None], str],
+        public_url: str | None,
+    ) -> None:
+        self._door = door
+        self._peers = peers
+        self._authenticate = authenticate
+        self._public_url = public_url
+        self._resources: dict[str, _Resource] = {}
+
+    async def post(self, request: Request) -> Response:
+        credentials, principal = self._identify(request)
+        if credentials.session_token is None and not self._peers.has_room():
+            raise RequestError(
+                503,
+                "whip.full",
+                f"All lines are taken; try again in {RETRY_AFTER_S} s.",
+                {"Retry-After": str(RETRY_AFTER_S)},
+            )
+        offer = await read_text(request, media_type=SDP, accept_header="Accept-Post", max_bytes=MAX_OFFER_BYTES)
+        self._peers.check_offer(offer)
+        session = await self._door.open(
+            frontend_session_id=request.headers.get("x-frontend-session-id"),
+            principal=principal,
+            session_token=credentials.session_token,
+            agent=request.query_params.get("agent"),
+            via="whip",
+        )
+        connection = await self._connect(session, offer)
+        secret = self._keep(_Resource(session.session_id, f'"{secrets.token_hex(8)}"', connection))
+        log.info("whip.answered", session_id=session.session_id, is_new=session.is_new)
+        return Response(
+            connection.answer,
+            201,
+            {
+                "Location": f"{self._base_url(request)}{_SESSIONS}/{secret}",
+                "ETag": self._resources[secret].etag,
+                "Accept-Patch": FRAGMENT,
+                "X-Session-ID": session.session_id,
+                "X-Frontend-Session-ID": session.frontend_session_id,
+                "X-Session-Token": session.token,
+            },
+            media_type=SDP,
+        )
+
+    async def patch(self, request: Request) -> Response:
+        resource = self._resource(request)
+        fragment = await read_text(
+            request, media_type=FRAGMENT, accept_header="Accept-Patch", max_bytes=MAX_FRAGMENT_BYTES
+        )
+        is_restart = resource.connection.is_restart(fragment)
+        match decide_patch(request.headers.get("if-match"), resource.etag, is_restart=is_restart):
+            case PatchDecision.TRICKLE:
+                await resource.connection.trickle(fragment)
+                return Response(status_code=204)
+            case PatchDecision.RESTART:
+                raise RequestError(
+                    422,
+                    "whip.no_ice_restart",
+                    "ICE restart is not supported, the call goes on as it was. To move it to another network, "
+                    "POST a new offer with the X-Session-Token of the 201: the conversation continues.",
+                )
+
+    async def delete(self, request: Request) -> Response:
+        """Whatever its If-Match says (RFC 9725 section 4.3.1)."""
+        resource = self._resource(request)
+        del self._resources[request.path_params["secret"]]
+        await resource.connection.close("hung_up")
+        return Response(status_code=200)
+
+    async def get(self, request: Request) -> Response:
+        if "secret" in request.path_params:
+            self._resource(request)
+        return Response(status_code=204)
+
+    async def options(self, request: Request) -> Response:
+        accept = {"Accept-Patch": FRAGMENT} if "secret" in request.path_params else {"Accept-Post": SDP}
+        return Response(status_code=200, headers=accept)
+
+    def _identify(self, request: Request) -> tuple[Credentials, str]:
+        credentials = read_credentials(
+            request.headers.get("authorization"), request.headers.get("x-session-token")
+        )
+        if credentials.bearer is None and credentials.session_token is not None:
+            return credentials, _TOKEN_HOLDER
+        return credentials, self._authenticate(credentials.bearer)
+
+    def _resource(self, request: Request) -> _Resource:
+        """The resource the URL names, if the request may use it. Foreign and unknown ones look alike."""
+        credentials, principal = self._identify(request)
+        resource = self._resources.get(request.path_params["secret"])
+        if resource is None or resource.connection.is_closed:
+            raise RequestError(404, "whip.no_session", "There is no such WHIP session, or it is over.")
+        # In open mode nobody has a token to show, and the secret URL is the permission.
+        if credentials.session_token is not None or not is_anonymous(principal):
+            self._door.authorize(
+                resource.session_id, principal=principal, session_token=credentials.session_token
+            )
+        return resource
+
+    async def _connect(self, session: OpenedSession, offer: str) -> Connection:
+        try:
+            return await self._peers.connect(session.session_id, offer)
+        except BaseException:
+            # Cancelled or refused: a session nobody can reach must not stay behind.
+            if session.is_new:
+                self._peers.end(session.session_id, "not_connected")
+            else:
+                self._door.peer_lost(session.session_id)
+            raise
+
+    def _keep(self, resource: _Resource) -> str:
+        """Store a resource under a new secret, and forget those whose connection has ended."""
+        self._resources = {
+            secret: each for secret, each in self._resources.items() if not each.connection.is_closed
+        }
+        secret = secrets.token_urlsafe(24)
+        self._resources[secret] = resource
+        return secret
+
+    def _base_url(self, request: Request) -> str:
+        return (self._public_url or str(request.base_url)).rstrip("/")
