@@ -1,0 +1,107 @@
+"""Opus as the orchestrator's ports want it: packets to 16 kHz speech, replies of any rate to packets."""
+
+from voxthread.core.audio import PACKET_MS, REPLY_RATE_HZ, SPEECH_RATE_HZ, PcmFrame
+from voxthread.engines.codec.libopus import MAX_PACKET_MS, NativeDecoder, NativeEncoder, OpusError
+from voxthread.engines.codec.resample import StreamResampler
+
+_SAMPLE_BYTES = 2
+_SPEECH_SAMPLES_PER_MS = SPEECH_RATE_HZ // 1000
+_MAX_PACKET_SAMPLES = MAX_PACKET_MS * _SPEECH_SAMPLES_PER_MS
+_CONCEALMENT_STEP_SAMPLES = SPEECH_RATE_HZ // 400
+"""libopus conceals in steps of 2.5 ms."""
+
+
+class OpusDecoder:
+    """Packets of any duration, mono or stereo, to 16 kHz mono s16le; never fails, whatever arrives.
+
+    Raises `MediaError` when made on a machine without libopus.
+    """
+
+    def __init__(self) -> None:
+        self._native = NativeDecoder(SPEECH_RATE_HZ)
+        self._last_packet_ms = PACKET_MS
+
+    def decode(self, packet: bytes) -> bytes:
+        if not packet:
+            return self.conceal(self._last_packet_ms, None)
+        try:
+            pcm = self._native.decode(packet, _MAX_PACKET_SAMPLES)
+        except OpusError:
+            return self.conceal(self._last_packet_ms, None)
+        self._last_packet_ms = len(pcm) // _SAMPLE_BYTES // _SPEECH_SAMPLES_PER_MS
+        return pcm
+
+    def conceal(self, duration_ms: int, next_packet: bytes | None) -> bytes:
+        """Redundancy reaches back one packet; what is missing before that is extrapolated, fading out."""
+        missing_samples = duration_ms * _SPEECH_SAMPLES_PER_MS
+        pcm = bytearray()
+        while (remaining := missing_samples - len(pcm) // _SAMPLE_BYTES) > 0:
+            piece = min(remaining, _MAX_PACKET_SAMPLES)
+            is_last = remaining <= _MAX_PACKET_SAMPLES
+            pcm += self._conceal_piece(piece, next_packet if is_last else None)
+        return bytes(pcm)
+
+    def _conceal_piece(self, samples: int, next_packet: bytes | None) -> bytes:
+        whole_steps = -(-samples // _CONCEALMENT_STEP_SAMPLES) * _CONCEALMENT_STEP_SAMPLES
+        try:
+            if next_packet:
+                pcm = self._native.decode(next_packet, whole_steps, fec=True)
+            else:
+                pcm = self._native.decode(None, whole_steps)
+        except OpusError:
+            pcm = self._native.decode(None, whole_steps)
+        return pcm[: samples * _SAMPLE_BYTES]
+
+
+class OpusEncoder:
+    """One voice, mono, to 20 ms packets with in-band FEC.
+
+    With an expected loss under about 8 % at 24 kbit/s libopus spends nothing on redundancy; at 10 % a lost
+    packet is rebuilt at 13 dB instead of guessed at 3 dB, and the voice is wideband (8 kHz). From
+    32 kbit/s on it carries both redundancy and 12 kHz of voice (measured, libopus 1.6).
+
+    `rate_hz` is the rate Opus works at (8, 12, 16, 24 or 48 kHz); frames of another are resampled.
+    Raises `MediaError` when made on a machine without libopus.
+    """
+
+    def __init__(
+        self,
+        *,
+        rate_hz: int = REPLY_RATE_HZ,
+        bitrate_bps: int = 24_000,
+        complexity: int = 5,
+        expected_loss_percent: int = 10,
+    ) -> None:
+        self._native = NativeEncoder(
+            rate_hz,
+            bitrate_bps=bitrate_bps,
+            complexity=complexity,
+            expected_loss_percent=expected_loss_percent,
+        )
+        self._rate_hz = rate_hz
+        self._packet_bytes = rate_hz * PACKET_MS // 1000 * _SAMPLE_BYTES
+        self._resampler = StreamResampler(rate_hz, rate_hz)
+        self._pending = bytearray()
+
+    def encode(self, frame: PcmFrame) -> list[bytes]:
+        if frame.rate_hz != self._resampler.from_hz:
+            self._pending += self._resampler.convert(b"", last=True)
+            self._resampler = StreamResampler(frame.rate_hz, self._rate_hz)
+        self._pending += self._resampler.convert(frame.pcm)
+        return self._take_packets()
+
+    def finish(self) -> list[bytes]:
+        """Encodes the rest; the encoder can then begin anew."""
+        self._pending += self._resampler.convert(b"", last=True)
+        self._resampler = StreamResampler(self._rate_hz, self._rate_hz)
+        self._pending += bytes(-len(self._pending) % self._packet_bytes)
+        return self._take_packets()
+
+    def _take_packets(self) -> list[bytes]:
+        whole_bytes = len(self._pending) // self._packet_bytes * self._packet_bytes
+        packets = [
+            self._native.encode(bytes(self._pending[start : start + self._packet_bytes]))
+            for start in range(0, whole_bytes, self._packet_bytes)
+        ]
+        del self._pending[:whole_bytes]
+        return packets

@@ -1,0 +1,25 @@
+"""Whisper's habit of saying things twice when it hears little silence after them.
+
+Asked to transcribe a window shorter than the 30 s it was trained on, the decoder may begin again: "Go
+forward ten meters. Go forward". The text alone cannot tell that from a caller who repeats himself, so this
+only raises the suspicion; the audio is then decoded once more with the full window, and that text kept.
+"""
+
+_CLAUSE_ENDS = (".", "?", "!", ",", ";", ":")
+_FEWEST_WORDS = 2
+
+
+def ends_in_replay(text: str) -> bool:
+    """Whether some tail of `text` begins, at a clause, to say an earlier clause again.
+
+    The tail may stop short of the end of what it repeats, or go on past it; at least two words agree.
+    """
+    words = text.split()
+    bare = [word.strip(".?!,;:").lower() for word in words]
+    clauses = [0, *(i for i in range(1, len(words)) if words[i - 1].endswith(_CLAUSE_ENDS))]
+    return any(_repeats(bare, earlier, later) for n, later in enumerate(clauses) for earlier in clauses[:n])
+
+
+def _repeats(words: list[str], earlier: int, later: int) -> bool:
+    length = min(len(words) - later, later - earlier)
+    return length >= _FEWEST_WORDS and words[earlier : earlier + length] == words[later : later + length]
