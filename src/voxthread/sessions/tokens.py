@@ -98,7 +98,7 @@ def mint_token(
     if not _names_principal(principal):
         raise SessionError(
             "principal_unusable",
-            f"a principal has 1 to {_MAX_PRINCIPAL_CHARS} characters and does not begin {ANONYMOUS_PREFIX}",
+            f"a principal is 1 to {_MAX_PRINCIPAL_CHARS} printable characters, not {ANONYMOUS_PREFIX} first",
         )
     claims = {
         "sub": principal,
@@ -187,6 +187,7 @@ def _names_principal(principal: object) -> bool:
     return (
         isinstance(principal, str)
         and 0 < len(principal) <= _MAX_PRINCIPAL_CHARS
+        and principal.isprintable()
         and not is_anonymous(principal)
     )
 
