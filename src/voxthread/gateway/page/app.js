@@ -1,0 +1,319 @@
+// The page: buttons to call, session to screen. Each part has a module of its own; this one connects them.
+
+import { Conversation } from "./conversation.js";
+import { EventsSocket } from "./events-socket.js";
+import { Meter } from "./meter.js";
+import { FLOOR_WORDS, LINK_WORDS, explain, explainEvent } from "./notices.js";
+import { mintFrontendSessionId } from "./session-id.js";
+import { drawTimings } from "./timing.js";
+import { TranscriptView } from "./transcript.js";
+import { Call, CallError, listMicrophones, openMicrophone } from "./whip.js";
+
+const $ = (id) => document.getElementById(id);
+
+// idle, asking (for the microphone), connecting, talking, dropped (reconnectable), typing, over
+let phase = "idle";
+let frontendSessionId = mintFrontendSessionId();
+let token = null;
+let conversation = new Conversation();
+let call = null;
+let attempt = 0; // a start that was overtaken by a hang-up must not go on
+let unsent = [];
+let connectedAtMs = 0;
+
+const transcript = new TranscriptView({
+  list: $("transcript"),
+  scroll: $("scroll"),
+  empty: $("empty"),
+  announce: (text) => ($("announcer").textContent = text),
+});
+const callerMeter = new Meter($("presence"), "--caller");
+const agentMeter = new Meter($("presence"), "--agent");
+
+const socket = new EventsSocket({
+  onBound(bound) {
+    token = bound.token;
+    showIds(bound.session_id, bound.frontend_session_id);
+    while (unsent.length && socket.send(unsent[0])) unsent.shift();
+  },
+  onEvent(event) {
+    const changed = conversation.apply(event);
+    if (changed.length) transcript.update(changed, conversation.lines);
+    if (event.type === "turn.timing") showTimings();
+    if (event.type === "error") showNotice(explainEvent(event));
+    if (event.type === "session.closed") endSession();
+    showState();
+  },
+  onError(error) {
+    if (phase !== "over") showNotice(explainEvent(error));
+  },
+  onLink(state) {
+    showLink(state);
+    if (state === "ended") endSession();
+  },
+});
+
+// -- talking ---------------------------------------------------------------------------------------------
+
+async function startTalking() {
+  const mine = ++attempt;
+  hideNotice();
+  if (phase === "over") beginSession();
+  setPhase("asking");
+  try {
+    const stream = await openMicrophone($("microphone").value);
+    if (mine !== attempt) return stopStream(stream);
+    setPhase("connecting");
+    callerMeter.watch(stream);
+    await showMicrophones(stream);
+    await connect(stream, mine);
+  } catch (error) {
+    if (mine !== attempt) return;
+    if (!(error instanceof CallError)) throw error;
+    dropCall();
+    setPhase(token ? "typing" : "idle");
+    showNotice(explain(error));
+    $("access-choice").hidden &&= error.code !== "access_key_needed";
+  }
+}
+
+async function connect(stream, mine) {
+  const line = new Call({
+    onState: (state) => line === call && onCallState(state),
+    onVoice: (voice) => playVoice(voice),
+  });
+  call = line;
+  const asked = { stream, agent: chosenAgent(), accessKey: $("access-key").value.trim() };
+  const wasTyping = socket.isBound;
+  let opened;
+  try {
+    opened = await line.start({ ...asked, frontendSessionId, token });
+  } catch (error) {
+    if (error.code !== "session_gone" || mine !== attempt) {
+      stopStream(stream);
+      throw error;
+    }
+    beginSession();
+    opened = await line.start({ ...asked, frontendSessionId, token: null });
+  }
+  if (mine !== attempt) return line.close();
+  token = opened.token;
+  showIds(opened.sessionId, opened.frontendSessionId);
+  if (!wasTyping || !socket.isBound) socket.open({ token });
+}
+
+function onCallState(state) {
+  if (state === "connected") {
+    connectedAtMs ||= Date.now();
+    setPhase("talking");
+  } else if (state === "failed") {
+    const hadConnected = phase === "talking";
+    dropCall();
+    setPhase("dropped");
+    showNotice(explain({ code: hadConnected ? "line_dropped" : "media_unreachable" }));
+  }
+  if (state === "interrupted") conversation.floor = "away";
+  else if (conversation.floor === "away") conversation.floor = "listening";
+  showState();
+}
+
+function hangUp() {
+  attempt += 1;
+  const wasOpen = call?.resource;
+  call?.close();
+  if (wasOpen || token) endSession();
+  else {
+    dropCall();
+    setPhase("idle");
+  }
+}
+
+/** Let go of the line but not of the session. */
+function dropCall() {
+  call?.close({ endsSession: false });
+  call = null;
+  callerMeter.stop();
+  agentMeter.stop();
+  $("voice").srcObject = null;
+}
+
+function beginSession() {
+  socket.close();
+  token = null;
+  unsent = [];
+  frontendSessionId = mintFrontendSessionId();
+  conversation = new Conversation();
+  transcript.clear();
+  showTimings();
+  showIds("", "");
+}
+
+function endSession() {
+  if (phase === "over") return;
+  attempt += 1;
+  dropCall();
+  connectedAtMs = 0;
+  setPhase("over");
+}
+
+function playVoice(stream) {
+  const voice = $("voice");
+  voice.srcObject = stream;
+  voice.play().catch(() => {}); // starting was a click, so only a second play() can interrupt this one
+  agentMeter.watch(stream);
+}
+
+function chosenAgent() {
+  return $("agent-choice").hidden ? null : $("agent").value;
+}
+
+function stopStream(stream) {
+  for (const track of stream.getTracks()) track.stop();
+}
+
+// -- typing and buttons ----------------------------------------------------------------------------------
+
+function sendText(text) {
+  hideNotice();
+  const message = { type: "command.text", text };
+  if (socket.send(message)) return;
+  if (phase === "over") beginSession();
+  unsent.push(message); // sent once the socket is bound
+  if (phase === "idle" || phase === "over") {
+    setPhase("typing");
+    socket.open({ frontendSessionId, agent: chosenAgent() });
+  }
+}
+
+function interrupt() {
+  if (!$("interrupt").disabled) socket.send({ type: "command.interrupt" });
+}
+
+$("talk").addEventListener("click", () => (isBusy() ? hangUp() : startTalking()));
+$("interrupt").addEventListener("click", interrupt);
+$("mute").addEventListener("click", () => {
+  call?.mute(!call.isMuted);
+  showState();
+});
+$("composer").addEventListener("submit", (submit) => {
+  submit.preventDefault();
+  const text = $("text").value.trim();
+  if (text) sendText(text);
+  $("text").value = "";
+});
+$("microphone").addEventListener("change", async () => {
+  if (!call) return;
+  try {
+    const stream = await openMicrophone($("microphone").value);
+    await call.useMicrophone(stream);
+    callerMeter.watch(stream);
+  } catch (error) {
+    showNotice(explain(error));
+  }
+});
+$("notice-close").addEventListener("click", hideNotice);
+document.addEventListener("keydown", (key) => key.key === "Escape" && interrupt());
+window.addEventListener("pagehide", () => call?.close());
+navigator.mediaDevices?.addEventListener("devicechange", () => showMicrophones(call?.stream));
+
+for (const button of document.querySelectorAll("[data-copies]")) {
+  button.addEventListener("click", () => copy(button, $(button.dataset.copies)));
+}
+
+async function copy(button, source) {
+  try {
+    await navigator.clipboard.writeText(source.textContent);
+    button.textContent = "Copied";
+    setTimeout(() => (button.textContent = "Copy"), 1_500);
+  } catch {
+    getSelection().selectAllChildren(source); // no clipboard on an insecure page: leave it marked
+  }
+}
+
+// -- showing ---------------------------------------------------------------------------------------------
+
+function isBusy() {
+  return phase === "asking" || phase === "connecting" || phase === "talking";
+}
+
+function setPhase(next) {
+  phase = next;
+  showState();
+}
+
+function showState() {
+  const isTalking = phase === "talking";
+  const floor = isTalking || phase === "typing" ? conversation.floor : phase === "dropped" ? "away" : phase;
+  const shown = phase === "typing" && ["waiting", "listening"].includes(floor) ? "typing" : floor;
+  $("presence").dataset.floor = shown;
+  const words = phase === "dropped" ? "Line dropped" : FLOOR_WORDS[shown];
+  if ($("floor").textContent !== words) $("floor").textContent = words;
+  const labels = { asking: "Cancel", connecting: "Cancel", talking: "Hang up", dropped: "Reconnect", over: "Call again" };
+  $("talk-label").textContent = labels[phase] ?? "Start talking";
+  $("talk").classList.toggle("busy", isBusy());
+  $("mute").disabled = !isTalking;
+  $("mute").setAttribute("aria-pressed", String(isTalking && call.isMuted));
+  $("mute").textContent = isTalking && call.isMuted ? "Muted" : "Mute";
+  $("interrupt").disabled = !["thinking", "agent", "held"].includes(shown);
+  $("agent").disabled = isBusy() || phase === "typing" || phase === "dropped";
+  $("clock").hidden = !isTalking;
+  showClock();
+}
+
+function showClock() {
+  const seconds = Math.max(0, Math.floor((Date.now() - connectedAtMs) / 1000));
+  $("clock").textContent = `${Math.floor(seconds / 60)}:${String(seconds % 60).padStart(2, "0")}`;
+}
+
+function showLink(state) {
+  $("link").dataset.state = state;
+  $("link").textContent = LINK_WORDS[state];
+}
+
+function showIds(sessionId, frontendId) {
+  for (const [id, text] of [["session-id", sessionId], ["frontend-id", frontendId]]) {
+    $(id).textContent = text || "\u2013";
+    document.querySelector(`[data-copies="${id}"]`).disabled = !text;
+  }
+}
+
+function showTimings() {
+  $("timing-empty").hidden = conversation.timings.size > 0;
+  drawTimings($("timing"), conversation.timings);
+}
+
+function showNotice({ title, text }) {
+  $("notice-title").textContent = title;
+  $("notice-text").textContent = text;
+  $("notice").hidden = false;
+}
+
+function hideNotice() {
+  $("notice").hidden = true;
+}
+
+async function showMicrophones(stream) {
+  const microphones = await listMicrophones();
+  const current = stream?.getAudioTracks()[0]?.getSettings().deviceId ?? $("microphone").value;
+  $("microphone").replaceChildren(
+    ...microphones.map(({ deviceId, label }, i) => new Option(label || `Microphone ${i + 1}`, deviceId)),
+  );
+  $("microphone").value = microphones.some(({ deviceId }) => deviceId === current) ? current : "";
+  $("microphone-choice").hidden = microphones.length < 2;
+}
+
+async function showAgents() {
+  try {
+    const response = await fetch(new URL("v1/agents", document.baseURI));
+    if (!response.ok) return;
+    const { agents, default: preferred } = await response.json();
+    $("agent").replaceChildren(...agents.map((name) => new Option(name, name, false, name === preferred)));
+    $("agent-choice").hidden = agents.length < 2;
+  } catch {
+    // the server picks its default agent; a call that cannot reach it says so itself
+  }
+}
+
+setInterval(() => phase === "talking" && showClock(), 1_000);
+showState();
+showAgents();
