@@ -236,10 +236,10 @@ class Leg:
         log.info("peer.lost", reason=reason, was_connected=link is not None)
         if self._peer is connection:
             self._peer = None
-            if self._had_peer:
-                self._watch.peer_lost(self.session_id)
-            else:
+            if not self._had_peer:
                 self.end("never_connected")
+            elif self._end_reason is None:
+                self._watch.peer_lost(self.session_id)
 
     def _hear(self, packet: RtpPacket, arrival_us: int) -> None:
         self._heard_at_ms = arrival_us // 1000

@@ -1,7 +1,7 @@
 """All sessions of a media process: one clock for them all, and their records from the log."""
 
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from typing import Final
 
 import anyio
@@ -124,9 +124,10 @@ class Legs:
                     if not is_following:
                         task_status.started()
                     is_following = True
-                async for stored in self._bus.read(Stream.OUT, partition, position):
-                    position = stored.position + 1
-                    await self._take(partition, stored)
+                async with aclosing(self._bus.read(Stream.OUT, partition, position)) as records:
+                    async for stored in records:
+                        position = stored.position + 1
+                        await self._take(partition, stored)
             except BusError as error:
                 log.warning("bus.read_failed", partition=partition, code=error.code)
                 if error.code == "bus.position_expired":
