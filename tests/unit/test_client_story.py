@@ -73,6 +73,17 @@ def test_an_interrupted_turn_keeps_what_was_heard() -> None:
     assert story.agent_transcript == "Welcome"
 
 
+def test_an_utterance_answered_anew_belongs_to_the_later_turn() -> None:
+    story = told(
+        events.UserTranscript(turn_id=2, utterance_id=1, text="What time", final=True),
+        events.UserTranscript(turn_id=3, utterance_id=1, text="What time is it?", final=True),
+        events.UserTranscript(turn_id=4, utterance_id=2, text="Thanks.", final=True),
+    )
+
+    assert [turn.user_text for turn in story.turns_after(0)] == ["", "What time is it?", "Thanks."]
+    assert story.user_transcript == "What time is it? Thanks."
+
+
 def test_a_replayed_event_changes_nothing() -> None:
     story = told(*ANSWERED)
     replayed = Envelope(session_id="s", frontend_session_id="s", epoch=1, seq=6, at_ms=0, event=ANSWERED[5])

@@ -85,7 +85,6 @@ class Call:
         self.ears = ears
         self._feed = feed
         self._patience = patience
-        self._turns_before: dict[int, int] = {}
 
     @property
     def story(self) -> Story:
@@ -97,9 +96,7 @@ class Call:
 
     def start_saying(self, utterance: Utterance) -> Spoken:
         """Speak without waiting, also over the agent; the first packet leaves within 20 ms."""
-        spoken = self.mouth.say(utterance)
-        self._turns_before[id(spoken)] = self.story.last_turn_id
-        return spoken
+        return self.mouth.say(utterance)
 
     async def say(self, speech: PcmFrame | Utterance) -> Spoken:
         """Speak in real time and return when the last packet was sent."""
@@ -115,19 +112,19 @@ class Call:
             await self.until(lambda story: bool(story.turns))
         if not self.story.turns:
             return None
-        await self._hear_out(0, began="a greeting")
+        await self._hear_out(0, "the greeting")
         return self.story.turns_after(0)[-1]
 
     async def reply(self, spoken: Spoken) -> Reply:
         """Hear the answer to an utterance to its end. Raises `CallError`."""
-        before = self._turns_before[id(spoken)]
+        await spoken.ended.wait()
+        before = self.story.last_turn_before(spoken.sent_us[0])
         while True:
-            await self._hear_out(before, began="a reply")
+            await self._hear_out(before, "the agent's reply")
             newest = self.story.last_turn_id
-            last_sound_us = spoken.last_sound_us or 0
-            is_cut_in = self.story.turns[newest].began_us < last_sound_us
-            with anyio.move_on_after(_CUT_IN_GRACE_MS / 1000 if is_cut_in else 0):
-                await self.until(lambda story, newest=newest: story.last_turn_id > newest)  # type: ignore[misc]
+            answers_early = self.story.turns[newest].began_us < (spoken.last_sound_us or 0)
+            with anyio.move_on_after(_CUT_IN_GRACE_MS / 1000 if answers_early else 0):
+                await self.until(_has_turn_after(newest))
             if self.story.last_turn_id == newest:
                 return self._measured(spoken, before)
 
@@ -144,11 +141,13 @@ class Call:
         assert self.ears.track is not None, "the call was not recorded"
         await to_thread.run_sync(write_recording, path, track_of(self.mouth.spoken), self.ears.track)
 
-    async def _hear_out(self, before: int, *, began: str) -> None:
+    async def _hear_out(self, before: int, what: str) -> None:
         """Wait until the newest turn after `before` is over, by its event and by ear."""
-        await self._within(self._patience.reply_ms, began, lambda story: _has_begun(story, before))
+        await self._within(self._patience.reply_ms, what, lambda story: _has_begun(story, before))
         while True:
-            await self._within(self._patience.speech_ms, "its end", lambda story: _is_over(story, before))
+            await self._within(
+                self._patience.speech_ms, f"the end of {what}", lambda story: _is_over(story, before)
+            )
             await self.ears.quiet(QUIET_MS)
             if _is_over(self.story, before):
                 return
@@ -162,8 +161,7 @@ class Call:
             heard = "" if self.story.user_transcript else " and understood nothing of the caller"
             raise CallError(
                 "call.no_reply",
-                f"waited {timeout_ms} ms for {what} of the agent in {self.session_id}; "
-                f"the server reported {reasons}{heard}",
+                f"waited {timeout_ms} ms for {what} in {self.session_id}; the server reported {reasons}{heard}",
             ) from None
 
     def _measured(self, spoken: Spoken, before: int) -> Reply:
@@ -174,6 +172,10 @@ class Call:
             early_us = self.ears.sounds.first_after(spoken.first_sound_us)
             cut_in = early_us is not None and early_us < spoken.last_sound_us
         return Reply(turns=tuple(self.story.turns_after(before)), v2v_ms=v2v_ms, cut_in=cut_in)
+
+
+def _has_turn_after(turn_id: int) -> Callable[[Story], bool]:
+    return lambda story: story.last_turn_id > turn_id
 
 
 def _has_begun(story: Story, before: int) -> bool:
@@ -220,7 +222,7 @@ async def open_call(
                 await peer.connect(answer.sdp, timeout_ms=patience.connect_ms)
                 mouth = Mouth(peer.link)
                 tasks.start_soon(mouth.run)
-                await feed.bound()
+                await feed.bound(timeout_ms=patience.connect_ms)
                 yield Call(answer, feed, mouth, ears, patience)
             finally:
                 with anyio.CancelScope(shield=True):

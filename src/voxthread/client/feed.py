@@ -52,9 +52,13 @@ class EventFeed:
                 raise self._failure
             await self._changed.wait()
 
-    async def bound(self) -> None:
+    async def bound(self, *, timeout_ms: int) -> None:
         """Wait until the server has bound the feed to the session. Raises `CallError`."""
-        await self.until(lambda _: self._is_bound)
+        try:
+            with anyio.fail_after(timeout_ms / 1000):
+                await self.until(lambda _: self._is_bound)
+        except TimeoutError:
+            raise CallError("call.events_lost", f"/ws did not bind within {timeout_ms} ms") from None
 
     def fail(self, error: CallError) -> None:
         """Nothing more will come: whoever waits for it is told why. The first reason stays."""
@@ -68,24 +72,29 @@ class EventFeed:
         self.fail(CallError("call.events_lost", "the server closed the events of this call"))
 
     def _receive(self, data: bytes, arrival_us: int) -> None:
-        kind = msgspec.json.decode(data, type=dict[str, object])
-        if kind.get("type") == "session.bound":
+        fields = msgspec.json.decode(data, type=dict[str, object])
+        if "seq" in fields:
+            self._receive_event(data, arrival_us)
+        elif fields.get("type") == "session.bound":
             self._is_bound = True
-        elif kind.get("type") == "error" and not self._is_bound:
-            self.fail(CallError(str(kind.get("code")), f"the server refused the events: {kind.get('message')}"))
+        elif fields.get("type") == "error" and not self._is_bound:
+            detail = f"the server refused the events: {fields.get('message')}"
+            self.fail(CallError(str(fields.get("code")), detail))
+        self._notify()
+
+    def _receive_event(self, data: bytes, arrival_us: int) -> None:
         try:
             envelope = decode_event(data)
         except MalformedRecordError as error:
-            # Replies to this socket are no events, and a newer server knows events this client does not.
-            log.debug("event.not_understood", event_type=kind.get("type"), reason=str(error))
-            self._notify()
+            # A newer server tells of things this client does not know.
+            log.debug("event.not_understood", reason=str(error))
             return
-        if self.story.add(envelope, arrival_us):
-            if self.story.closed_because is not None:
-                self.fail(CallError("call.closed", f"the server ended the call: {self.story.closed_because}"))
-            if self._on_event is not None:
-                self._on_event(envelope)
-        self._notify()
+        if not self.story.add(envelope, arrival_us):
+            return
+        if self.story.closed_because is not None:
+            self.fail(CallError("call.closed", f"the server ended the call: {self.story.closed_because}"))
+        if self._on_event is not None:
+            self._on_event(envelope)
 
     def _notify(self) -> None:
         self._changed.set()

@@ -76,7 +76,7 @@ async def run_call(options: CallOptions, printer: CallPrinter | None = None) -> 
 
 
 def call_json(call: Call, replies: Sequence[Reply]) -> dict[str, Any]:
-    """A finished call; the fields of `docs/command-line.md` and a few on the quality of the line."""
+    """A finished call; the fields of `docs/cli.md` and a few on the quality of the line."""
     late_us = call.mouth.lateness_us
     return {
         "session_id": call.session_id,

@@ -15,6 +15,7 @@ from anyio import to_thread
 
 from voxthread.client.failures import SpeechError
 from voxthread.core.audio import SPEECH_RATE_HZ, PcmFrame
+from voxthread.engines.model_lock import read_lock
 
 CALL_RATE_HZ = SPEECH_RATE_HZ
 """Rate of all PCM of a call, both ways: wideband, which is what whoever listens to speech gets."""
@@ -60,14 +61,14 @@ def _voice_command(voice: VoiceName, models_dir: Path | None) -> Sequence[str]:
         return (espeak, "-v", "en-us", "-s", "150", "--stdin", "--stdout")
     if voice == "espeak":
         raise SpeechError("speech.no_voice", "espeak-ng is not installed")
-    models = sorted(models_dir.glob("**/en_US-*.onnx")) if models_dir else []
-    if not models:
+    model = None if models_dir is None else models_dir / read_lock().path_of("piper_voice")
+    if model is None or not model.is_file():
         raise SpeechError(
             "speech.no_voice",
-            f"neither espeak-ng nor a Piper voice in {models_dir}: install the one, "
+            f"there is no espeak-ng and no {model or 'bundled voice'}: install the one, "
             "run `voxthread models pull` for the other, or say a WAV file",
         )
-    return (sys.executable, "-m", "piper", "--model", str(models[0]), "--output-file", "-")
+    return (sys.executable, "-m", "piper", "--model", str(model), "--output-file", "-")
 
 
 def _synthesize(command: Sequence[str], text: str) -> PcmFrame:

@@ -10,7 +10,8 @@ from voxthread.wire.events import Envelope
 class Turn:
     """One reply of the agent. `began_us` is when its first event arrived, Unix microseconds.
 
-    `heard_text` is None until the turn is over; `has_ended` is also true of an interrupted one.
+    `heard_text` is None until the turn is over, interrupted or not; a turn taken back before it was heard
+    never is, and another one follows.
     """
 
     turn_id: int
@@ -37,6 +38,8 @@ class Story:
         self.closed_because: str | None = None
         self.user_is_speaking = False
         self._seen_seq = 0
+        self._transcripts: dict[int, tuple[int | None, str]] = {}
+        """By utterance: the turn that answers it, and its final text."""
 
     @property
     def last_turn_id(self) -> int:
@@ -46,13 +49,17 @@ class Story:
     @property
     def user_transcript(self) -> str:
         """Everything the agent understood of the caller."""
-        return " ".join(turn.user_text for turn in self._in_order() if turn.user_text)
+        return " ".join(text for _, text in self._transcripts.values() if text)
 
     @property
     def agent_transcript(self) -> str:
         """Everything the caller heard of the agent; what it meant to say where the turn is not over."""
         texts = (turn.agent_text if turn.heard_text is None else turn.heard_text for turn in self._in_order())
         return " ".join(text.strip() for text in texts if text.strip())
+
+    def last_turn_before(self, instant_us: int) -> int:
+        """The newest turn that had begun by then; 0 if none had."""
+        return max((turn.turn_id for turn in self.turns.values() if turn.began_us < instant_us), default=0)
 
     def turns_after(self, turn_id: int) -> list[Turn]:
         return [turn for turn in self._in_order() if turn.turn_id > turn_id]
@@ -75,10 +82,19 @@ class Story:
                 self.user_is_speaking = True
             case events.UserSpeechStopped():
                 self.user_is_speaking = False
+            case events.UserTranscript(final=True):
+                self._transcribe(event)
             case events.SessionClosed(reason=reason):
                 self.closed_because = reason
             case events.ErrorOccurred():
                 self.errors.append(event)
+
+    def _transcribe(self, transcript: events.UserTranscript) -> None:
+        """A caller who goes on before the answer is heard is answered anew: one utterance, a later turn."""
+        answered_before, _ = self._transcripts.get(transcript.utterance_id, (None, ""))
+        if answered_before is not None and answered_before != transcript.turn_id:
+            self.turns[answered_before].user_text = ""
+        self._transcripts[transcript.utterance_id] = (transcript.turn_id, transcript.text)
 
     def _in_order(self) -> list[Turn]:
         return [self.turns[turn_id] for turn_id in sorted(self.turns)]
