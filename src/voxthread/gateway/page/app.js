@@ -246,6 +246,7 @@ function showState() {
   const floor = isTalking || phase === "typing" ? conversation.floor : phase === "dropped" ? "away" : phase;
   const shown = phase === "typing" && ["waiting", "listening"].includes(floor) ? "typing" : floor;
   $("presence").dataset.floor = shown;
+  document.body.dataset.phase = phase;
   const words = phase === "dropped" ? "Line dropped" : FLOOR_WORDS[shown];
   if ($("floor").textContent !== words) $("floor").textContent = words;
   const labels = { asking: "Cancel", connecting: "Cancel", talking: "Hang up", dropped: "Reconnect", over: "Call again" };
@@ -255,7 +256,6 @@ function showState() {
   $("mute").setAttribute("aria-pressed", String(isTalking && call.isMuted));
   $("mute").textContent = isTalking && call.isMuted ? "Muted" : "Mute";
   $("interrupt").disabled = !["thinking", "agent", "held"].includes(shown);
-  $("agent").disabled = isBusy() || phase === "typing" || phase === "dropped";
   $("clock").hidden = !isTalking;
   showClock();
 }

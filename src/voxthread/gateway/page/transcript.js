@@ -56,9 +56,9 @@ function words(line) {
   if (!line.isInterrupted) return [line.text];
   const [heard, unheard] = splitAtHeard(line.text, line.heard ?? "");
   const dash = element("span", "cut", heard ? "\u2014" : "");
-  const rest = element("s", "unheard", unheard);
+  const rest = element("s", "unheard", unheard.trim());
   rest.title = "Not heard: interrupted";
-  return unheard.trim() ? [heard.trimEnd(), dash, " ", rest] : [heard.trimEnd(), dash];
+  return rest.textContent ? [heard.trimEnd(), dash, " ", rest] : [heard.trimEnd(), dash];
 }
 
 export function element(tag, className = "", text = "") {
