@@ -13,7 +13,8 @@ from rich.console import Console
 from conftest import SkipLoudly
 from integration.fake_whip_server import SESSION_ID, TOKEN, Behaviour, run_fake_server, tone
 from voxthread.client.bench import run_latency_bench
-from voxthread.client.call import Patience, open_call
+from voxthread.client.call import Patience
+from voxthread.client.dial import open_call
 from voxthread.client.failures import BenchError, CallError
 from voxthread.client.levels import loud_span
 from voxthread.client.printer import CallPrinter

@@ -23,13 +23,13 @@ def tone_packets(count: int) -> tuple[bytes, ...]:
     return encode_utterance(PcmFrame(pcm=pcm, rate_hz=CALL_RATE_HZ)).packets
 
 
-def hear(ears: Ears, index: int, payload: bytes) -> None:
+def hear(ears: Ears, index: int, payload: bytes, *, ssrc: int = 1) -> None:
     """The packet `index`, 20 ms after the one before it; both counters wrap on the way."""
     packet = RtpPacket(
         payload_type=96,
         sequence=(FIRST_SEQUENCE + index) & 0xFFFF,
         timestamp=(FIRST_TIMESTAMP + 960 * index) & 0xFFFFFFFF,
-        ssrc=1,
+        ssrc=ssrc,
         marker=False,
         payload=payload,
     )
@@ -88,6 +88,15 @@ def test_a_packet_behind_its_successor_is_late_and_not_heard() -> None:
     hear(ears, 1, second)
 
     assert (ears.received_packets, ears.lost_packets, ears.late_packets) == (2, 1, 1)
+
+
+def test_a_new_source_with_lower_numbers_is_heard() -> None:
+    ears = Ears()
+    first, second, *_ = tone_packets(2)
+    hear(ears, 9, first)
+    hear(ears, 0, second, ssrc=2)
+
+    assert (ears.received_packets, ears.lost_packets, ears.late_packets) == (2, 0, 0)
 
 
 def test_an_empty_payload_is_ignored() -> None:

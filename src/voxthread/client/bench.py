@@ -16,7 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from voxthread.client.call import Reply, open_call
+from voxthread.client.call import Reply
+from voxthread.client.dial import open_call
 from voxthread.client.failures import BenchError
 from voxthread.client.printer import CallPrinter
 from voxthread.client.questions import QUESTIONS

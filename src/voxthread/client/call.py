@@ -1,15 +1,6 @@
-"""A call as an object: place it, speak, hear the reply, measure, hang up.
+"""A connected call as an object: speak, hear the reply, measure. `dial.open_call` makes it."""
 
-    async with open_call(url, agent="chat") as call:
-        await call.greeting()
-        spoken = await call.say(speech)
-        reply = await call.reply(spoken)
-
-Everything of a call runs in the task group of `open_call` and ends with it.
-"""
-
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,25 +11,17 @@ from voxthread.client.ears import Ears
 from voxthread.client.failures import CallError
 from voxthread.client.feed import EventFeed
 from voxthread.client.mouth import Mouth, Spoken
-from voxthread.client.peer import Peer
 from voxthread.client.recording import track_of, write_recording
 from voxthread.client.story import Story, Turn
 from voxthread.client.utterance import Utterance, encode_utterance
-from voxthread.client.whip import WhipAnswer, WhipClient
+from voxthread.client.whip import WhipAnswer
 from voxthread.core.audio import PcmFrame
-from voxthread.observability.logs import get_logger
-from voxthread.wire.commands import BindSession
-from voxthread.wire.events import Envelope
-
-log = get_logger(__name__)
 
 QUIET_MS = 400
 """Silence after which a reply whose turn is over is believed to be heard to its end."""
 
 _CUT_IN_GRACE_MS = 2_500
 """How long a second reply may take when the agent answered before the caller had finished."""
-
-_CLOSING_MS = 1_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -186,65 +169,3 @@ def _is_over(story: Story, before: int) -> bool:
     """Whether the newest turn was said to its end: after an interruption another one is owed."""
     turns = story.turns_after(before)
     return bool(turns) and turns[-1].has_ended and not turns[-1].is_interrupted
-
-
-@asynccontextmanager
-async def open_call(
-    url: str,
-    *,
-    agent: str | None = None,
-    frontend_session_id: str | None = None,
-    token: str | None = None,
-    records: bool = False,
-    patience: Patience | None = None,
-    on_event: Callable[[Envelope], None] | None = None,
-) -> AsyncIterator[Call]:
-    """Place a call to the server at `url`; the microphone is on, silent, when this enters. Raises `CallError`.
-
-    `agent` None is the server's default; `token` is a bearer token for servers that want one.
-    """
-    patience = patience or Patience()
-    feed, ears = EventFeed(on_event), Ears(records=records)
-
-    def lost(state: str) -> None:
-        feed.fail(CallError("call.lost", f"the media connection is {state}", retryable=True))
-
-    try:
-        async with (
-            WhipClient(url, token=token) as whip,
-            Peer(url, on_packet=ears.receive, on_lost=lost) as peer,
-            anyio.create_task_group() as tasks,
-        ):
-            answer = await whip.place(await peer.offer(), agent=agent, frontend_session_id=frontend_session_id)
-            bind = BindSession(token=answer.session_token, session_id=answer.session_id)
-            try:
-                tasks.start_soon(feed.follow, url, bind)
-                await peer.connect(answer.sdp, timeout_ms=patience.connect_ms)
-                mouth = Mouth(peer.link)
-                tasks.start_soon(mouth.run)
-                await feed.bound(timeout_ms=patience.connect_ms)
-                yield Call(answer, feed, mouth, ears, patience)
-            finally:
-                with anyio.CancelScope(shield=True):
-                    await _hang_up(whip, answer, feed)
-            tasks.cancel_scope.cancel()
-    except BaseExceptionGroup as group:
-        raise _only(group) from None
-
-
-async def _hang_up(whip: WhipClient, answer: WhipAnswer, feed: EventFeed) -> None:
-    if feed.story.closed_because is not None:
-        return
-    try:
-        await whip.hang_up(answer)
-    except CallError as error:
-        # The call is over for us either way, and its outcome must not be hidden by this.
-        log.warning("call.not_ended", code=error.code, session_id=answer.session_id)
-        return
-    with anyio.move_on_after(_CLOSING_MS / 1000), suppress(CallError):
-        await feed.until(lambda story: story.closed_because is not None)
-
-
-def _only(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    """The exception of a group of one, as if no task group had been there."""
-    return group.exceptions[0] if len(group.exceptions) == 1 else group

@@ -28,6 +28,7 @@ class Ears:
         self.lost_packets = 0
         self.late_packets = 0
         self._decoder = OpusDecoder()
+        self._ssrc: int | None = None
         self._sequence: int | None = None
         self._timestamp = 0
         self._next_sound = anyio.Event()
@@ -64,9 +65,9 @@ class Ears:
             await anyio.sleep(remaining_us / 1_000_000)
 
     def _missing_before(self, packet: RtpPacket) -> int | None:
-        """How many packets are missing before this one; None if it is late itself."""
-        if self._sequence is None:
-            self._sequence = packet.sequence
+        """How many packets are missing before this one; None if it is late itself. A new source starts anew."""
+        if packet.ssrc != self._ssrc or self._sequence is None:
+            self._ssrc, self._sequence = packet.ssrc, packet.sequence
             return 0
         sequence = unwrap(packet.sequence, self._sequence, _SEQUENCE_BITS)
         missing = sequence - self._sequence - 1

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 from anyio import to_thread
 
-from voxthread.client.call import Call, Patience, Reply, open_call
+from voxthread.client.call import Call, Patience, Reply
+from voxthread.client.dial import open_call
 from voxthread.client.printer import CallPrinter
 from voxthread.client.speech import VoiceName, load_wav, speak
 from voxthread.client.utterance import Utterance, encode_utterance
