@@ -10,6 +10,8 @@ from contextlib import aclosing
 from pathlib import Path
 from typing import Final
 
+from anyio import to_thread
+
 from voxthread.agent import Agent, LanguageModel, Message
 from voxthread.examples import retrieval
 from voxthread.examples.retrieval.knowledge import Knowledge
@@ -38,7 +40,7 @@ class Hotel:
         self._chat_prompt = list(_chat_examples(language))
 
     async def reply(self, history: Sequence[Message], utterance: str) -> AsyncIterator[str]:
-        self._knowledge.refresh()
+        await to_thread.run_sync(self._knowledge.refresh)
         if not words(utterance):
             yield self._language.replies.unheard
             return

@@ -25,7 +25,10 @@ class Knowledge:
         self._index = self._read()
 
     def refresh(self) -> None:
-        """Read the page again if its file changed; while it cannot be read now, the facts stay as they were."""
+        """Read the page again if its file changed; a page that cannot be read leaves the facts as they are.
+
+        Touches the disk: for a thread.
+        """
         try:
             stamp = _stamp(self._page)
             if stamp == self._stamp:
@@ -47,7 +50,9 @@ class Knowledge:
         if found:
             facts = list(dict.fromkeys(match.fact.text for match in found))[:MAX_FACTS]
             return [*facts, self._language.replies.unknown_rest] if missed else facts
-        match = self._match(utterance) or self._in_context(utterance, previous) or self._any_question(utterance)
+        match = (
+            self._match(utterance) or self._in_context(utterance, previous) or self._last_question(utterance)
+        )
         return [match.fact.text if match else self._language.replies.unknown]
 
     def mentions(self, text: str) -> bool:
@@ -69,9 +74,9 @@ class Knowledge:
                 missed = True
         return found, missed
 
-    def _any_question(self, utterance: str) -> Match | None:
-        """The answer to the first question that has one, even one of few words ("How can I pay?")."""
-        return next(filter(None, map(self._match, self._language.questions(utterance))), None)
+    def _last_question(self, utterance: str) -> Match | None:
+        """The answer to what is asked at the end, even in few words ("We are from Canada. How can we pay?")."""
+        return self._match(self._language.questions(utterance)[-1])
 
     def _in_context(self, utterance: str, previous: str) -> Match | None:
         """The answer to a question that is about the previous one's subject."""

@@ -21,10 +21,14 @@ from voxthread.examples.retrieval.page import Fact
 from voxthread.examples.retrieval.spelling import Spelling
 
 ANSWER_COVERAGE: Final = 0.6
-"""A fact that covers less of a question does not answer it."""
-UNKNOWN_WEIGHT: Final = 3.0
-"""Of a subject word that the page does not have; its rarest words have about 3.7."""
-SOFT_WEIGHT: Final = 1.0
+"""A fact that covers less of a question does not answer it: one word it has and one unknown are not enough,
+unless a cue such as "how much" fits the fact as well."""
+UNKNOWN_WEIGHT: Final = 0.7
+"""Of a subject word that the page does not have; the page's rarest words have 1."""
+SOFT_WEIGHT: Final = 0.3
+CUE_BONUS: Final = 0.15
+"""What each light word adds that the fact is known by: asked for a price, a fact with a price covers more."""
+MAX_CUES: Final = 2
 LIGHT_BOOST: Final = 0.5
 """How much a light word counts in the ranking."""
 JOIN_LIKENESS: Final = 0.7
@@ -58,9 +62,7 @@ class FactIndex:
             for name, text in zip(names, texts, strict=True)
         ]
         counts = Counter(stem for credits in self._credits for stem in credits)
-        self._idf = {
-            stem: math.log(1 + (len(facts) - count + 0.5) / (count + 0.5)) for stem, count in counts.items()
-        }
+        self._weights = {stem: _rarity(count, len(facts)) for stem, count in counts.items()}
         subjects = [term for fact in facts for term in language.terms(f"{fact.title} {fact.also}")]
         self._spelling = Spelling({term.stem for term in subjects if term.weight is Weight.SUBJECT})
         self._bm25 = bm25s.BM25(method="lucene", k1=1.2, b=0.3)
@@ -69,7 +71,7 @@ class FactIndex:
         self._bm25.index(documents, show_progress=False)
 
     def knows(self, stem: str) -> bool:
-        return stem in self._idf
+        return stem in self._weights
 
     def answer(self, terms: Sequence[Term]) -> Match | None:
         """The fact that answers a question of these terms; None if the page does not say."""
@@ -102,7 +104,7 @@ class FactIndex:
             case Weight.SOFT:
                 return _Word(term.stem, SOFT_WEIGHT, float(self.knows(term.stem)))
             case Weight.SUBJECT if self.knows(term.stem):
-                return _Word(term.stem, self._idf[term.stem], 1.0)
+                return _Word(term.stem, self._weights[term.stem], 1.0)
             case Weight.SUBJECT:
                 stem, likeness = self._spelling.nearest(term.stem)
                 return _Word(stem, UNKNOWN_WEIGHT, likeness)
@@ -127,10 +129,17 @@ class _Word:
     """1 if the page has the word, less if it has one like it, 0 if neither."""
 
 
+def _rarity(count: int, facts: int) -> float:
+    """Inverse document frequency (of BM25) of a word that `count` of the facts have, 1 for the rarest."""
+    return math.log(1 + (facts - count + 0.5) / (count + 0.5)) / math.log(1 + (facts - 0.5) / 1.5)
+
+
 def _stems(language: Language, text: str) -> list[str]:
     return [term.stem for term in language.terms(text)]
 
 
 def _coverage(read: Sequence[_Word], credits: Mapping[str, float]) -> float:
     covered = sum(word.likeness * word.weight * credits.get(word.stem, 0.0) for word in read)
-    return covered / sum(word.weight for word in read)
+    cues = sum(not word.weight and credits.get(word.stem) == 1.0 for word in read)
+    bonus = CUE_BONUS * min(cues, MAX_CUES)
+    return (covered + bonus) / (sum(word.weight for word in read) + bonus)

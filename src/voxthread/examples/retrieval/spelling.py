@@ -11,6 +11,7 @@ SOUND_MIN_SHARED: Final = 0.4
 """Words that sound alike must share this many letters too ("weather" is not "waiter")."""
 MIN_LETTERS: Final = 5
 """Shorter words resemble too many others."""
+MAX_LENGTH_DIFFERENCE: Final = 3
 
 _SOUNDS: Final = str.maketrans(
     {
@@ -34,6 +35,8 @@ class Spelling:
         trigrams, sound = _trigrams(word), _sound(word)
         best, likeness = word, 0.0
         for known, known_trigrams, known_sound in self._words:
+            if abs(len(known) - len(word)) > MAX_LENGTH_DIFFERENCE:
+                continue
             shared = 2 * len(trigrams & known_trigrams) / (len(trigrams) + len(known_trigrams))
             alike = max(shared, SOUND_LIKENESS if sound == known_sound and shared >= SOUND_MIN_SHARED else 0.0)
             if alike > likeness:
