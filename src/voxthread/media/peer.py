@@ -35,8 +35,11 @@ from voxthread.media.link import RtpLink
 from voxthread.media.rtp import RtpPacket
 from voxthread.media.sdp import Candidate, Fingerprint, Offer
 from voxthread.media.settings import MediaSettings
+from voxthread.observability.logs import get_logger
 
 _CLOSE_TIMEOUT_S = 2
+
+log = get_logger(__name__)
 
 
 @contextlib.asynccontextmanager
@@ -54,8 +57,9 @@ async def open_peer(offer: Offer, settings: MediaSettings) -> AsyncIterator["Pee
         try:
             await gather_at(gatherer, settings.addresses)
         except OSError as error:
+            log.error("media.no_socket", detail=str(error))
             raise MediaError(
-                "media.no_socket", f"No UDP socket for the caller's media: {error}.", retryable=True
+                "media.no_socket", "The server has no UDP socket for media now; try again.", retryable=True
             ) from error
         peer = Peer(offer, settings, gatherer, ice, dtls, sctp)
         await peer.add_candidates(offer.candidates)

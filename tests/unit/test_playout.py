@@ -1,0 +1,222 @@
+"""What is played, held, flushed and reported, packet by packet."""
+
+from collections.abc import Callable
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from voxthread.media.downlink import KEEPALIVE_TICKS, TRAILING_SILENCE_TICKS, Downlink
+from voxthread.media.opus_packets import SILENCE
+from voxthread.media.playout import MAX_QUEUED_MS, PlayoutQueue
+from voxthread.wire.audio import AudioRecord
+from voxthread.wire.facts import FlushPlayout, HoldPlayout, ReplyEnded, ResumePlayout
+
+pytestmark = pytest.mark.unit
+
+
+def audio(turn_id: int, first: int, count: int) -> AudioRecord:
+    packets = tuple(f"{turn_id}.{index}".encode() for index in range(first, first + count))
+    return AudioRecord(epoch=1, seq=1, timestamp=first * 960, packets=packets, turn_id=turn_id)
+
+
+def play(queue: PlayoutQueue, ticks: int) -> list[bytes | None]:
+    return [queue.next_packet() for _ in range(ticks)]
+
+
+def reports(queue: PlayoutQueue) -> list[tuple[int, str, int, int]]:
+    return [(each.turn_id, each.state, each.played_ms, each.queued_ms) for each in queue.take_reports()]
+
+
+def test_reply_is_played_packet_by_packet_and_reported_each_200_ms() -> None:
+    queue = PlayoutQueue()
+    queue.add(audio(1, 0, 12))
+    queue.command(ReplyEnded(turn_id=1, total_ms=240))
+    assert play(queue, 13) == [*audio(1, 0, 12).packets, None]
+    assert reports(queue) == [
+        (1, "playing", 20, 220),
+        (1, "playing", 220, 20),
+        (1, "drained", 240, 0),
+    ]
+
+
+def test_reply_without_audio_drains_at_once() -> None:
+    queue = PlayoutQueue()
+    queue.command(ReplyEnded(turn_id=1, total_ms=0))
+    assert play(queue, 1) == [None]
+    assert reports(queue) == [(1, "drained", 0, 0)]
+
+
+def test_audio_that_is_late_is_an_underrun_not_an_end() -> None:
+    queue = PlayoutQueue()
+    queue.add(audio(1, 0, 1))
+    assert play(queue, 3) == [b"1.0", None, None]
+    assert queue.underruns == 1
+    queue.add(audio(1, 1, 1))
+    assert play(queue, 1) == [b"1.1"]
+    assert [state for _, state, _, _ in reports(queue)] == ["playing"]
+
+
+def test_held_reply_stays_where_it_is_until_resumed() -> None:
+    queue = PlayoutQueue()
+    queue.add(audio(1, 0, 4))
+    play(queue, 2)
+    queue.command(HoldPlayout(turn_id=1))
+    queue.command(HoldPlayout(turn_id=1))
+    assert play(queue, 3) == [None, None, None]
+    assert queue.underruns == 0
+    queue.command(ResumePlayout(turn_id=1))
+    assert play(queue, 1) == [b"1.2"]
+    assert reports(queue) == [(1, "playing", 20, 60), (1, "held", 40, 40), (1, "playing", 60, 20)]
+
+
+def test_hold_that_comes_before_the_audio_holds_it() -> None:
+    queue = PlayoutQueue()
+    queue.command(HoldPlayout(turn_id=1))
+    queue.add(audio(1, 0, 1))
+    assert play(queue, 1) == [None]
+
+
+def test_flushed_reply_and_what_comes_of_it_later_are_never_played() -> None:
+    queue = PlayoutQueue()
+    queue.add(audio(1, 0, 5))
+    play(queue, 2)
+    queue.command(FlushPlayout(turn_id=1))
+    queue.add(audio(1, 5, 5))
+    queue.command(ResumePlayout(turn_id=1))
+    queue.command(FlushPlayout(turn_id=1))
+    assert play(queue, 1) == [None]
+    assert reports(queue) == [(1, "playing", 20, 80), (1, "flushed", 40, 0)]
+    assert queue.stale_records == 2
+    queue.add(audio(2, 0, 1))
+    assert play(queue, 1) == [b"2.0"]
+
+
+def test_flush_takes_older_turns_along() -> None:
+    queue = PlayoutQueue()
+    queue.add(audio(1, 0, 5))
+    queue.add(audio(2, 0, 5))
+    queue.command(FlushPlayout(turn_id=2))
+    assert [(turn, state) for turn, state, _, _ in reports(queue)] == [(1, "flushed"), (2, "flushed")]
+    assert play(queue, 1) == [None]
+
+
+def test_flush_of_a_turn_not_seen_yet_fences_it() -> None:
+    queue = PlayoutQueue()
+    queue.command(FlushPlayout(turn_id=3))
+    queue.add(audio(3, 0, 5))
+    assert play(queue, 1) == [None]
+
+
+def test_next_turn_plays_after_the_one_before_has_run_out() -> None:
+    queue = PlayoutQueue()
+    queue.add(audio(1, 0, 1))
+    queue.add(audio(2, 0, 1))
+    assert play(queue, 3) == [b"1.0", b"2.0", None]
+
+
+def test_audio_that_repeats_what_was_received_is_dropped() -> None:
+    queue = PlayoutQueue()
+    queue.add(audio(1, 0, 4))
+    queue.add(audio(1, 2, 4))
+    queue.add(audio(1, 1, 2))
+    assert play(queue, 7) == [*audio(1, 0, 6).packets, None]
+
+
+def test_audio_that_does_not_fit_is_dropped_and_counted() -> None:
+    queue = PlayoutQueue()
+    for first in range(0, MAX_QUEUED_MS // 20 + 100, 100):
+        queue.add(audio(1, first, 100))
+    assert queue.queued_ms == MAX_QUEUED_MS
+    assert queue.dropped_ms == 100 * 20
+
+
+Command = Callable[[PlayoutQueue], object]
+turns = st.integers(1, 4)
+commands: st.SearchStrategy[Command] = st.one_of(
+    st.builds(
+        lambda turn, first, count: lambda queue: queue.add(audio(turn, first, count)),
+        turns,
+        st.integers(0, 30),
+        st.integers(0, 30),
+    ),
+    st.builds(lambda turn: lambda queue: queue.command(HoldPlayout(turn_id=turn)), turns),
+    st.builds(lambda turn: lambda queue: queue.command(ResumePlayout(turn_id=turn)), turns),
+    st.builds(lambda turn: lambda queue: queue.command(FlushPlayout(turn_id=turn)), turns),
+    st.builds(lambda turn: lambda queue: queue.command(ReplyEnded(turn_id=turn, total_ms=1)), turns),
+    st.builds(lambda ticks: lambda queue: play(queue, ticks), st.integers(1, 40)),
+)
+
+
+@given(st.lists(commands, max_size=40))
+def test_nothing_is_played_twice_out_of_order_or_after_its_flush(steps: list[Command]) -> None:
+    queue = PlayoutQueue()
+    played: list[tuple[int, int]] = []
+    flushed: dict[int, int] = {}
+    counted: dict[int, int] = {}
+    for step in steps:
+        result = step(queue)
+        for packet in result if isinstance(result, list) else []:
+            if packet:
+                turn, index = packet.decode().split(".")
+                assert int(turn) not in flushed
+                played.append((int(turn), int(index)))
+                counted[int(turn)] = counted.get(int(turn), 0) + 20
+        for report in queue.take_reports():
+            assert report.queued_ms >= 0
+            if report.state in ("flushed", "drained"):
+                assert report.turn_id not in flushed
+                flushed[report.turn_id] = report.played_ms
+                assert report.played_ms == counted.get(report.turn_id, 0)
+    assert played == sorted(set(played))
+    assert queue.queued_ms <= MAX_QUEUED_MS
+
+
+class Line:
+    """Stands for an `RtpLink`: remembers what was sent and when on its clock."""
+
+    def __init__(self) -> None:
+        self.sent: list[tuple[bytes, int]] = []
+        self.reports = 0
+        self._clock = 0
+
+    def send(self, payload: bytes, timestamp_increment: int) -> bool:
+        self._clock += timestamp_increment
+        self.sent.append((payload, self._clock // 960))
+        return True
+
+    def send_report(self) -> None:
+        self.reports += 1
+
+
+def test_silence_trails_off_to_a_keepalive_and_timestamps_go_on() -> None:
+    line = Line()
+    downlink = Downlink(line, receives_audio=True)
+    for tick in range(1, 61):
+        downlink.tick(b"voice" if tick in (1, 60) else None, 1)
+    first, *silence, last = line.sent
+    assert first == (b"voice", 1)
+    assert [payload for payload, _ in silence] == [SILENCE] * len(silence)
+    expected = [*range(TRAILING_SILENCE_TICKS), KEEPALIVE_TICKS, 2 * KEEPALIVE_TICKS]
+    assert [at - 2 for _, at in silence] == expected
+    assert last == (b"voice", 60)
+    assert line.reports == 1
+
+
+def test_hole_and_stall_leave_a_gap_in_the_timestamps() -> None:
+    line = Line()
+    downlink = Downlink(line, receives_audio=True)
+    downlink.tick(b"a", 1)
+    downlink.tick(b"", 1)
+    downlink.tick(b"b", 1)
+    downlink.tick(b"c", 7)
+    assert line.sent == [(b"a", 1), (b"b", 3), (b"c", 10)]
+
+
+def test_peer_that_receives_no_audio_is_sent_nothing() -> None:
+    line = Line()
+    downlink = Downlink(line, receives_audio=False)
+    for _ in range(100):
+        downlink.tick(b"voice", 1)
+    assert line.sent == []
+    assert line.reports == 0
