@@ -1,9 +1,14 @@
 #!/bin/sh
-# Chromium for the browser test and espeak-ng for a second voice, from Debian, where that is possible.
+# Chromium for the browser test, espeak-ng for a second voice, Java and Maven for the Kafka of the tests, from
+# Debian, where that is possible.
 set -eu
 missing=""
 command -v chromium >/dev/null 2>&1 || missing="$missing chromium"
 command -v espeak-ng >/dev/null 2>&1 || missing="$missing espeak-ng"
+if [ -z "${VOXTHREAD_TEST_KAFKA:-}" ]; then
+  command -v java >/dev/null 2>&1 || missing="$missing default-jre-headless"
+  command -v mvn >/dev/null 2>&1 || missing="$missing maven"
+fi
 [ -n "$missing" ] || exit 0
 
 if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then

@@ -2,12 +2,15 @@
 
 import os
 import tomllib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import NoReturn
 
 import pytest
 from hypothesis import settings
+
+from kafka.brokers import KafkaUnavailableError, running
 
 KINDS = ("unit", "contract", "replay", "integration", "e2e")
 IN_CI = os.environ.get("CI", "").lower() in {"1", "true"}
@@ -44,6 +47,20 @@ def skip_loudly() -> SkipLoudly:
         pytest.skip(f"{what}: {reason}")
 
     return skip
+
+
+@pytest.fixture(scope="session")
+def kafka_bootstrap(tmp_path_factory: pytest.TempPathFactory, skip_loudly: SkipLoudly) -> Iterator[str]:
+    """Where a real Kafka answers: the one of VOXTHREAD_TEST_KAFKA, else one of our own for these tests."""
+    if named := os.environ.get("VOXTHREAD_TEST_KAFKA"):
+        yield named
+        return
+    with ExitStack() as broker:
+        try:
+            cluster = broker.enter_context(running(1, tmp_path_factory.mktemp("kafka")))
+        except KafkaUnavailableError as error:
+            skip_loudly("kafka", str(error))
+        yield cluster.bootstrap
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
