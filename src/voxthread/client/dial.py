@@ -57,7 +57,7 @@ async def open_call(
             anyio.create_task_group() as tasks,
         ):
             answer = await whip.place(await peer.offer(), agent=agent, frontend_session_id=frontend_session_id)
-            bind = BindSession(token=answer.session_token, session_id=answer.session_id)
+            bind = BindSession(token=answer.session_token)
             try:
                 tasks.start_soon(feed.follow, url, bind)
                 await peer.connect(answer.sdp, timeout_ms=patience.connect_ms)
