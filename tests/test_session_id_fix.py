@@ -39,7 +39,7 @@ UNSAFE = [
 
 def _mint() -> SessionIdMint:
     return SessionIdMint(
-        now_us=lambda: 1753590741399040, now_ms=lambda: 1753590741399, random_below=lambda below: below - 1
+        now_us=lambda: 1753590741399040, now_ms=lambda: 1753590741399, random_bytes=lambda n: b"\xff" * n
     )
 
 
@@ -64,7 +64,7 @@ def test_the_media_server_mints_microseconds_and_8_hex_digits() -> None:
 
 def test_a_frontend_mints_milliseconds_and_9_base36_characters() -> None:
     """Generation, frontend"""
-    assert _mint().frontend_session_id() == "session_1753590741399_zzzzzzzzz"
+    assert _mint().frontend_session_id() == "session_1753590741399_33psmzhlg"
 
 
 def test_thousands_of_minted_ids_are_valid_and_differ() -> None:

@@ -179,17 +179,17 @@ async def test_the_life_of_a_mapping_is_told_in_info_lines_with_both_ids() -> No
 
 
 async def test_a_minted_id_that_is_taken_is_minted_again() -> None:
-    draws = iter([7, 7, 8])
-    mint = SessionIdMint(now_us=lambda: 1753590741399040, random_below=lambda _: next(draws))
+    draws = iter([b"aaaa", b"aaaa", b"bbbb"])
+    mint = SessionIdMint(now_us=lambda: 1753590741399040, random_bytes=lambda _: next(draws))
     async with running(MemoryBus(), mint=mint) as [registry]:
         first, _ = await create(registry)
         second, is_new = await create(registry)
         assert is_new
-        assert (first.session_id[-8:], second.session_id[-8:]) == ("00000007", "00000008")
+        assert (first.session_id[-8:], second.session_id[-8:]) == ("61616161", "62626262")
 
 
 async def test_a_mint_that_only_repeats_itself_is_an_error_and_not_a_loop() -> None:
-    mint = SessionIdMint(now_us=lambda: 1753590741399040, random_below=lambda _: 7)
+    mint = SessionIdMint(now_us=lambda: 1753590741399040, random_bytes=bytes)
     async with running(MemoryBus(), mint=mint) as [registry]:
         await create(registry)
         error = await refused(create(registry))

@@ -244,7 +244,11 @@ class SessionRegistry:
 
     async def _settle(self, claim: Claim) -> None:
         """Append a claim and return when it has been folded, granted or not."""
-        async with self._in_flight:
+        try:
+            self._in_flight.acquire_nowait()
+        except anyio.WouldBlock:
+            await self._in_flight.acquire()
+        try:
             position = await self._bus.append(Stream.CLAIMS, 0, encode_claim(claim))
             if position >= self._table.next_position:
                 folded = self._folded[position] = anyio.Event()
@@ -252,6 +256,8 @@ class SessionRegistry:
                     await folded.wait()
                 finally:
                     self._folded.pop(position, None)
+        finally:
+            self._in_flight.release()
 
     async def _fold(self) -> None:
         async for stored in self._bus.read(Stream.CLAIMS, 0, 0):
