@@ -10,6 +10,7 @@ import anyio
 import pytest
 import uvicorn
 from starlette.applications import Starlette
+from starlette.requests import HTTPConnection
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosedError, InvalidStatus
 
@@ -153,6 +154,12 @@ class Client:
         return await self.next() == {"type": "pong", "id": ping_id}
 
 
+def principal_of(connection: HTTPConnection) -> str:
+    if "authorization" in connection.headers:
+        raise SessionError("token_invalid", "the bearer token is not ours")
+    return "anonymous"
+
+
 @asynccontextmanager
 async def open_stage(
     *, hub_options: dict[str, int] | None = None, bus: MemoryBus | None = None, **limits: Any
@@ -167,7 +174,7 @@ async def open_stage(
         door,
         commands,
         invalid_ids=InvalidIds(),
-        principal_of=lambda _connection: "anonymous",
+        principal_of=principal_of,
         allowed_origins=allowed_origins,
         limits=SocketLimits(**limits),
     )
@@ -480,6 +487,15 @@ async def test_another_origin_is_denied_unless_allowed() -> None:
         with pytest.raises(InvalidStatus) as caught:
             await connect(stage.url, origin="https://evil.example", proxy=None)
         assert caught.value.response.status_code == 403
+        assert b"origin_forbidden" in caught.value.response.body
+
+
+@pytest.mark.anyio
+async def test_wrong_credential_is_denied_401(stage: Stage) -> None:
+    with pytest.raises(InvalidStatus) as caught:
+        await connect(stage.url, additional_headers={"Authorization": "Bearer forged"}, proxy=None)
+    assert caught.value.response.status_code == 401
+    assert "WWW-Authenticate" in caught.value.response.headers
 
 
 @pytest.mark.anyio
