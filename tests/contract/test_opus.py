@@ -1,6 +1,7 @@
 """Opus both ways. There is no fake: the real codec takes 0.15 ms a packet."""
 
 import itertools
+import sys
 from collections.abc import Iterable
 
 import numpy as np
@@ -11,6 +12,8 @@ from numpy.typing import NDArray
 
 from spoken import frame_of
 from voxthread.core.audio import PACKET_MS, SPEECH_RATE_HZ, PcmFrame
+from voxthread.core.failures import MediaError
+from voxthread.engines.codec import libopus
 from voxthread.engines.codec.libopus import NativeEncoder
 from voxthread.engines.codec.opus import OpusDecoder, OpusEncoder
 from voxthread.engines.features import log_mel
@@ -182,3 +185,10 @@ def test_an_empty_frame_gives_nothing() -> None:
     encoder = OpusEncoder()
     assert encoder.encode(PcmFrame(pcm=b"", rate_hz=22_050)) == []
     assert encoder.finish() == []
+
+
+def test_a_machine_without_libopus_is_told_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "opuslib_next.api", None)
+    monkeypatch.setattr("ctypes.util.find_library", lambda _: None)
+    with pytest.raises(MediaError, match="install the opuslib-next-bundled wheel"):
+        libopus._load_libopus.__wrapped__()
