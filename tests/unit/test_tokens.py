@@ -102,6 +102,22 @@ def test_a_token_signed_with_a_private_key_is_verified_with_the_public_one(algor
         verifier(pem_pair(algorithm)[1], algorithm).verify(token)
 
 
+@pytest.mark.parametrize("algorithm", ["RS256", "ES256"])
+def test_the_wrong_half_of_a_key_pair_is_refused_at_the_start(algorithm: Algorithm) -> None:
+    secret, public = pem_pair(algorithm)
+    with pytest.raises(SessionError, match="needs the public key"):
+        verifier(secret, algorithm)
+    with pytest.raises(SessionError, match="needs the private key"):
+        mint_token(
+            public,
+            algorithm=algorithm,
+            audience="voxthread",
+            principal="alice",
+            scopes=[],
+            expires_at_s=NOW_S + HOUR_S,
+        )
+
+
 @pytest.mark.parametrize(
     "token",
     [

@@ -51,7 +51,7 @@ class TokenVerifier:
     """
 
     def __init__(self, key: str, *, algorithm: Algorithm, audience: str) -> None:
-        _check_key(key, algorithm)
+        _check_key(key, algorithm, signs=False)
         self._key = key
         self._algorithm = algorithm
         self._audience = audience
@@ -94,7 +94,7 @@ def mint_token(
     `expires_at_s` is Unix time. Raises `SessionError` `key_unusable`, or `principal_unusable` for a name
     that no token may have.
     """
-    _check_key(key, algorithm)
+    _check_key(key, algorithm, signs=True)
     if not _names_principal(principal):
         raise SessionError(
             "principal_unusable",
@@ -174,13 +174,17 @@ def _is_loopback(host: str) -> bool:
         return False
 
 
-def _check_key(key: str, algorithm: Algorithm) -> None:
+def _check_key(key: str, algorithm: Algorithm, *, signs: bool) -> None:
     try:
-        jwt.get_algorithm_by_name(algorithm).prepare_key(key)
+        prepared = jwt.get_algorithm_by_name(algorithm).prepare_key(key)
     except (jwt.InvalidKeyError, TypeError, ValueError) as error:
         raise SessionError("key_unusable", f"the key does not serve {algorithm}: {error}") from None
-    if algorithm == "HS256" and len(key.encode()) < MIN_SECRET_BYTES:
-        raise SessionError("key_unusable", f"an HS256 key needs {MIN_SECRET_BYTES} bytes or more")
+    if algorithm == "HS256":
+        if len(key.encode()) < MIN_SECRET_BYTES:
+            raise SessionError("key_unusable", f"an HS256 key needs {MIN_SECRET_BYTES} bytes or more")
+    elif hasattr(prepared, "sign") != signs:
+        needed = "private key to mint" if signs else "public key to verify"
+        raise SessionError("key_unusable", f"{algorithm} needs the {needed} tokens")
 
 
 def _names_principal(principal: object) -> bool:
