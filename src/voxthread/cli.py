@@ -19,7 +19,9 @@ from voxthread.core.failures import VoiceError
 
 DEFAULT_URL = "http://127.0.0.1:8080"
 
-main = typer.Typer(name="voxthread", no_args_is_help=True, add_completion=False, help=__doc__)
+main = typer.Typer(
+    name="voxthread", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__
+)
 bench = typer.Typer(no_args_is_help=True, help="Measure a running server.")
 models = typer.Typer(no_args_is_help=True, help="The bundled models.")
 main.add_typer(bench, name="bench")
@@ -53,9 +55,9 @@ def serve(
         http={"host": host, "port": port, "tls_cert": tls_cert, "tls_key": tls_key},
         media={"max_sessions": max_sessions},
     )
-    from voxthread.app import serve as run_server
+    from voxthread.app.server import serve as run_server
 
-    _run(lambda: run_server(config, agent))
+    _run(lambda: run_server(config, agent, _announce))
 
 
 @main.command()
@@ -153,6 +155,13 @@ def verify_models(as_json: AsJson = False) -> None:
     models_dir = read_config().models_dir
     _guarded(lambda: verify(models_dir))
     _print({"models_dir": str(models_dir), "verified": True}, as_json)
+
+
+def _announce(url: str) -> None:
+    """What a person who has just started a server wants to know."""
+    progress.print(f"\n  Voxthread is ready. Open [bold]{url}[/bold] and talk.")
+    progress.print("  Or call it from another terminal:\n")
+    progress.print(f'    {sys.argv[0]} call --url {url} --say "What time is breakfast?"\n', soft_wrap=True)
 
 
 def _config(config_file: Path | None, **sections: dict[str, Any]) -> Config:

@@ -28,9 +28,15 @@ class _Utterance:
     def __init__(self, utterance_id: int, audio: MemoryObjectSendStream[PcmFrame | Flush]) -> None:
         self.id = utterance_id
         self.audio = audio
-        self.scope = anyio.CancelScope()
         self.window = bytearray()
-        self.is_predicting = False
+        self.transcription = anyio.CancelScope()
+        self.prediction: anyio.CancelScope | None = None
+
+    def end(self) -> None:
+        self.audio.close()
+        self.transcription.cancel()
+        if self.prediction is not None:
+            self.prediction.cancel()
 
 
 class Listening:
@@ -70,14 +76,13 @@ class Listening:
     def predict(self, utterance_id: int) -> None:
         """Ask once at a time: a verdict that takes longer than the silence grows is not asked for twice."""
         utterance = self._utterance
-        if utterance is not None and utterance.id == utterance_id and not utterance.is_predicting:
-            utterance.is_predicting = True
-            self._tasks.start_soon(self._predict, utterance)
+        if utterance is not None and utterance.id == utterance_id and utterance.prediction is None:
+            utterance.prediction = anyio.CancelScope()
+            self._tasks.start_soon(self._predict, utterance, utterance.prediction)
 
     def end(self, utterance_id: int | None = None) -> None:
         if self._utterance is not None and utterance_id in (None, self._utterance.id):
-            self._utterance.scope.cancel()
-            self._utterance.audio.close()
+            self._utterance.end()
             self._utterance = None
 
     def _offer(self, utterance: _Utterance, item: PcmFrame | Flush) -> None:
@@ -91,7 +96,7 @@ class Listening:
             pass  # the transcription has failed, which the machine has been told
 
     async def _transcribe(self, utterance: _Utterance, audio: AsyncIterator[PcmFrame | Flush]) -> None:
-        with utterance.scope:
+        with utterance.transcription:
             try:
                 async with closing(self._stt.transcribe(audio)) as transcripts:
                     async for transcript in transcripts:
@@ -104,8 +109,8 @@ class Listening:
                 log.warning("transcription.failed", code=error.code, detail=error.detail)
                 self._tell(TranscriptionFailed(utterance_id=utterance.id, failure=error.failure))
 
-    async def _predict(self, utterance: _Utterance) -> None:
-        with utterance.scope:
+    async def _predict(self, utterance: _Utterance, scope: anyio.CancelScope) -> None:
+        with scope:
             try:
                 probability = await self._end_of_turn.probability(
                     PcmFrame(pcm=bytes(utterance.window), rate_hz=SPEECH_RATE_HZ)
@@ -115,4 +120,4 @@ class Listening:
                 # Silence alone then decides; the endpoint deadline is already set.
                 log.warning("end_of_turn.failed", code=error.code, detail=error.detail)
             finally:
-                utterance.is_predicting = False
+                utterance.prediction = None

@@ -1,0 +1,1 @@
+"""Wiring: the only place that knows concrete classes. Everything else meets here through Protocols."""

@@ -1,0 +1,94 @@
+"""Every model and codec of one orchestrator, opened together and closed together."""
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from importlib.resources import files
+from pathlib import Path
+
+from anyio import to_thread
+
+from voxthread.agent import load_agent
+from voxthread.config import Config, LlmConfig, SttConfig
+from voxthread.engines.codec.opus import OpusDecoder, OpusEncoder
+from voxthread.engines.llm.llama import LlamaSettings, open_llama
+from voxthread.engines.llm.openai import OpenAiSettings, open_openai
+from voxthread.engines.models import ModelFiles, verify
+from voxthread.engines.stt.whisper import WhisperSpeechToText
+from voxthread.engines.stt.whisper_model import WhisperModel
+from voxthread.engines.tts.piper import open_piper
+from voxthread.engines.turn.smart_turn import SmartTurn
+from voxthread.engines.vad.silero import SileroModel
+from voxthread.orchestrator.ports import Agent, Engines, LanguageModel
+
+DEFAULT_AGENT = "hotel"
+
+
+@asynccontextmanager
+async def open_engines(config: Config, agent_file: Path | None) -> AsyncIterator[Engines]:
+    """Verify and load the models, the voice's process beside the others, and make the agents.
+
+    Raises `ModelFileError` naming a file that is missing or damaged, `AgentError` for a bad agent file.
+    """
+    factories = dict(load_agent(path) for path in agent_files(agent_file))
+    model_files = await to_thread.run_sync(verify, config.models_dir)
+    async with AsyncExitStack() as stack:
+        tts = await stack.enter_async_context(open_piper(model_files))
+        ears = await to_thread.run_sync(_Ears, config.stt, model_files)
+        stack.callback(ears.stt.close)
+        llm = await stack.enter_async_context(_open_language_model(config.llm, model_files))
+        await tts.ready()
+        agents: Mapping[str, Agent] = {name: make(llm) for name, make in factories.items()}
+        yield Engines(
+            stt=ears.stt,
+            tts=tts,
+            end_of_turn=ears.end_of_turn,
+            open_voice_activity=ears.voice.open,
+            open_decoder=OpusDecoder,
+            open_encoder=OpusEncoder,
+            agents=agents,
+        )
+
+
+def agent_files(agent_file: Path | None) -> Sequence[Path]:
+    """The one file given, or the examples, the default one first."""
+    if agent_file is not None:
+        return [agent_file]
+    examples = Path(str(files("voxthread.examples")))
+    return [examples / f"{DEFAULT_AGENT}.py", examples / "chat.py"]
+
+
+class _Ears:
+    """The models that listen. Blocking to make, about a second."""
+
+    def __init__(self, config: SttConfig, model_files: ModelFiles) -> None:
+        whisper = WhisperModel(model_files.whisper_dir, threads=config.threads)
+        self.stt = WhisperSpeechToText(whisper, interim_ms=config.interim_ms)
+        self.voice = SileroModel(model_files.silero)
+        self.end_of_turn = SmartTurn(model_files.smart_turn)
+
+
+def _open_language_model(
+    config: LlmConfig, model_files: ModelFiles
+) -> AbstractAsyncContextManager[LanguageModel]:
+    """The bundled model, or the endpoint the configuration names."""
+    if config.base_url is not None:
+        return open_openai(
+            OpenAiSettings(
+                base_url=config.base_url,
+                api_key=config.api_key.get_secret_value() if config.api_key else None,
+                model=config.model,
+                max_tokens=config.max_tokens,
+                temperature=config.temperature,
+                timeout_ms=config.timeout_ms,
+            )
+        )
+    return open_llama(
+        LlamaSettings(
+            model=model_files.llm_gguf,
+            threads=config.threads,
+            slots=config.slots,
+            context_tokens=config.context_tokens,
+            max_tokens=config.max_tokens,
+            temperature=config.temperature,
+        )
+    )

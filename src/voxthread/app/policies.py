@@ -1,0 +1,39 @@
+"""From the configuration to the policies of the pure core."""
+
+import tomllib
+from importlib.resources import files
+
+from voxthread.config import TurnConfig
+from voxthread.core.endpointing import EndpointPolicy
+from voxthread.core.speech import SpeechPolicy
+from voxthread.core.turn_state import TurnPolicy
+
+_RELEASE_BELOW_THRESHOLD = 0.15
+
+
+def turn_policy(config: TurnConfig) -> TurnPolicy:
+    words = tomllib.loads(files("voxthread.app").joinpath("english.toml").read_text("utf-8"))
+    return TurnPolicy(
+        endpoint=EndpointPolicy(
+            endpoint_ms=config.endpoint_ms,
+            complete_ms=config.vad_stop_ms,
+            incomplete_ms=config.incomplete_endpoint_ms,
+        ),
+        stt_grace_ms=config.stt_grace_ms,
+        first_audio_ms=config.first_audio_ms,
+        stall_ms=config.stall_ms,
+        overlap_ms=config.overlap_ms,
+        max_utterance_ms=config.max_utterance_ms,
+        speculate=config.speculate,
+        apology=words["apology"],
+        backchannels=frozenset(words["backchannels"]),
+    )
+
+
+def speech_policy(config: TurnConfig) -> SpeechPolicy:
+    return SpeechPolicy(
+        threshold=config.vad_threshold,
+        release=max(0.0, config.vad_threshold - _RELEASE_BELOW_THRESHOLD),
+        start_ms=config.vad_start_ms,
+        stop_ms=config.vad_stop_ms,
+    )

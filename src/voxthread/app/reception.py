@@ -1,0 +1,43 @@
+"""Where sessions and media meet: who opens a session gets its leg, who loses a peer has it noticed."""
+
+from voxthread.gateway.hub import EventHub
+from voxthread.media.legs import Legs
+from voxthread.sessions.door import SessionDoor, Via
+from voxthread.wire.claims import SessionClaim
+from voxthread.wire.facts import FrontendBound, SessionOpened
+
+
+class Reception:
+    """The host of the door's sessions and the watch over their legs. `legs` and `door` are set before use."""
+
+    legs: Legs
+    door: SessionDoor
+
+    def __init__(self, hub: EventHub) -> None:
+        self._hub = hub
+
+    async def session_opened(self, session: SessionClaim, via: Via) -> None:
+        opened = SessionOpened(
+            agent=session.agent,
+            principal=session.principal,
+            via=via,
+            created_at_ms=session.at_ms,
+            frontend_session_id=session.frontend_session_id,
+        )
+        self._hub.expect(session.session_id, session.partition)
+        await self.legs.open_leg(session.session_id, session.partition, opened)
+
+    async def frontend_bound(self, session_id: str, frontend_session_id: str) -> None:
+        await self.legs.send(session_id, FrontendBound(frontend_session_id=frontend_session_id))
+
+    async def session_closed(self, session_id: str, reason: str) -> None:
+        self.legs.end(session_id, reason)
+
+    def peer_connected(self, session_id: str) -> None:
+        self.door.peer_connected(session_id)
+
+    def peer_lost(self, session_id: str) -> None:
+        self.door.peer_lost(session_id)
+
+    async def leg_ended(self, session_id: str, reason: str) -> None:
+        await self.door.close(session_id, reason)
