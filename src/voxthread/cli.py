@@ -16,6 +16,7 @@ from rich.console import Console
 
 from voxthread.config import Config, read_config
 from voxthread.core.failures import VoiceError
+from voxthread.observability.logs import configure_logging
 
 DEFAULT_URL = "http://127.0.0.1:8080"
 
@@ -179,6 +180,7 @@ def _config(config_file: Path | None, **sections: dict[str, Any]) -> Config:
 
 def _run(task: Callable[[], Coroutine[Any, Any, T]]) -> T:
     """Run to the end; a known error is one line and exit code 1, Ctrl-C is 130."""
+    configure_logging("warning")
     return _guarded(lambda: anyio.run(task, backend_options={"use_uvloop": True}))
 
 

@@ -14,6 +14,9 @@ from voxthread.core.failures import VoiceError
 _GRACE_S = 3
 """For requests under way when the server stops."""
 
+_MAX_SOCKET_MESSAGE_BYTES = 1024 * 1024
+"""More than any message may have, so that one that is too large is answered rather than cut off."""
+
 
 class ListenError(VoiceError):
     stage = "http"
@@ -69,6 +72,7 @@ async def open_http(app: ASGIApp, config: HttpConfig, bound: socket.socket) -> A
             lifespan="off",
             server_header=False,
             ws="websockets-sansio",
+            ws_max_size=_MAX_SOCKET_MESSAGE_BYTES,
             ssl_certfile=config.tls_cert,
             ssl_keyfile=config.tls_key,
             timeout_graceful_shutdown=_GRACE_S,

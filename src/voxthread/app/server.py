@@ -18,7 +18,6 @@ from voxthread.app.policies import speech_policy, turn_policy
 from voxthread.app.reception import Reception
 from voxthread.bus.memory import MemoryBus
 from voxthread.config import Config
-from voxthread.core.failures import SessionError
 from voxthread.gateway.agents import create_agents_routes
 from voxthread.gateway.events import create_events_routes
 from voxthread.gateway.health import create_health_routes
@@ -101,6 +100,7 @@ async def open_server(config: Config, engines: Engines) -> AsyncIterator[Server]
         await tasks.start(hub.run)
         await tasks.start(orchestrator.run, partitions)
         tasks.start_soon(door.run)
+        tasks.start_soon(invalid_ids.run)
         async with open_legs(bus, _media_settings(config), partitions, reception) as legs:
             reception.legs = legs
             routes = [
@@ -151,10 +151,11 @@ def _authenticator(config: Config) -> Authenticator:
 
 
 def _principal_of(connection: HTTPConnection, authenticator: Authenticator) -> str:
-    """Who a socket's bearer token names; a socket without a valid one may still join by a session token."""
+    """Who a socket's bearer token names. Without one nobody in particular: a session token may still join.
+
+    Raises `SessionError` for a token that is wrong.
+    """
     scheme, _, bearer = connection.headers.get("authorization", "").partition(" ")
-    try:
-        token = bearer.strip() if scheme.lower() == "bearer" else None
-        return authenticator.authenticate(token, Scope.READ_EVENTS)
-    except SessionError:
-        return Authenticator(None).authenticate(None, Scope.READ_EVENTS)
+    if scheme.lower() == "bearer":
+        return authenticator.authenticate(bearer.strip(), Scope.READ_EVENTS)
+    return Authenticator(None).authenticate(None, Scope.READ_EVENTS)

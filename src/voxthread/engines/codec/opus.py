@@ -68,7 +68,7 @@ class OpusEncoder:
         self,
         *,
         rate_hz: int = REPLY_RATE_HZ,
-        bitrate_bps: int = 24_000,
+        bitrate_bps: int = 32_000,
         complexity: int = 5,
         expected_loss_percent: int = 10,
     ) -> None:
