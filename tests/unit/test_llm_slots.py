@@ -1,0 +1,67 @@
+import pytest
+
+from voxthread.engines.llm.chatml import Prompt
+from voxthread.engines.llm.slots import Slots
+
+pytestmark = pytest.mark.unit
+
+OPENING = "system prompt, the same for all|"
+
+
+def prompt(words: str = "") -> Prompt:
+    return Prompt(OPENING + words, len(OPENING))
+
+
+def used(slots: Slots, words: str, generated: str = "") -> int:
+    slot = slots.home(prompt(words)) or slots.unused_for_longest()
+    slots.take(slot, prompt(words))
+    slots.release(slot, OPENING + words + generated)
+    return slot.number
+
+
+def test_a_conversation_that_goes_on_returns_to_its_slot() -> None:
+    slots = Slots(2)
+    first = used(slots, "hello, are you open?", "yes")
+    assert used(slots, "good morning to you", "hi") != first
+    assert used(slots, "hello, are you open?yes and tomorrow?") == first
+
+
+def test_another_conversation_does_not_push_it_out_while_a_slot_is_free() -> None:
+    slots = Slots(2)
+    first = used(slots, "hello, are you open?", "yes")
+    assert used(slots, "where is the station?") != first
+
+
+def test_a_partial_transcript_and_its_revision_share_a_slot() -> None:
+    slots = Slots(2)
+    first = used(slots, "what time is")
+    assert used(slots, "what times are there") == first
+
+
+def test_a_slot_that_holds_only_the_shared_opening_is_anybodys() -> None:
+    slots = Slots(2)
+    first = used(slots, "")
+    assert used(slots, "hello") == first
+
+
+def test_a_reply_nobody_heard_is_no_reason_to_leave_a_long_conversation() -> None:
+    slots = Slots(2)
+    first = used(slots, "a long talk about the weather " * 5, "an answer that was interrupted")
+    assert used(slots, "a long talk about the weather " * 5 + "and more") == first
+
+
+def test_without_a_home_the_slot_unused_for_longest_is_next() -> None:
+    slots = Slots(2)
+    first, second = used(slots, "alpha talks here"), used(slots, "beta talks here")
+    assert used(slots, "gamma") == first
+    assert used(slots, "delta") == second
+
+
+def test_busy_slots_are_homes_but_not_free() -> None:
+    slots = Slots(1)
+    slot = slots.unused_for_longest()
+    slots.take(slot, prompt("hello"))
+    assert slots.home(prompt("hello there")) is slot
+    assert slots.untouched() is None
+    with pytest.raises(ValueError, match="empty"):
+        slots.unused_for_longest()
