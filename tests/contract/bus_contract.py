@@ -75,6 +75,17 @@ class BusContract:
         (stored,) = await take(bus, Stream.EVENTS, 0, start, 1)
         assert stored.record == record
 
+    async def test_a_record_of_10_mb_is_refused_and_nothing_else_is(self, bus: Bus) -> None:
+        start = await bus.head(Stream.IN, 0)
+        async with anyio.create_task_group() as tg:
+            tg.start_soon(bus.append, Stream.IN, 0, Record("session_1", b"before"))
+            await checkpoint()
+            with pytest.raises(BusError) as raised:
+                await bus.append(Stream.IN, 0, Record("session_1", b"x" * 10_000_000))
+        await bus.append(Stream.IN, 0, Record("session_1", b"after"))
+        assert (raised.value.code, raised.value.retryable) == ("bus.record_too_large", False)
+        assert values(await take(bus, Stream.IN, 0, start, 2)) == [b"before", b"after"]
+
     # -- order and positions ----------------------------------------------------------------------------
 
     async def test_a_partition_keeps_the_order_of_its_appends(self, bus: Bus) -> None:
@@ -218,6 +229,17 @@ class BusContract:
         head = await bus.head(Stream.DLQ, 0)
         await bus.append(Stream.DLQ, 0, Record("session_1", b"new"))
         assert values(await take(bus, Stream.DLQ, 0, head, 1)) == [b"new"]
+
+    async def test_reading_from_the_oldest_gives_all_that_is_kept(self, bus: Bus, other_bus: Bus) -> None:
+        positions = [await bus.append(Stream.CLAIMS, 0, record) for record in numbered(3)]
+        oldest = await other_bus.oldest(Stream.CLAIMS, 0)
+        assert oldest <= positions[0]
+        kept = await take(other_bus, Stream.CLAIMS, 0, oldest, positions[2] - oldest + 1)
+        assert [stored.position for stored in kept][-3:] == positions
+
+    async def test_the_oldest_is_never_beyond_the_head(self, bus: Bus) -> None:
+        for partition in range(bus.partitions):
+            assert await bus.oldest(Stream.STATE, partition) <= await bus.head(Stream.STATE, partition)
 
     # -- closing and cancelling -------------------------------------------------------------------------
 

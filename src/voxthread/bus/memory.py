@@ -12,10 +12,9 @@ from typing import Final
 import anyio
 from anyio.lowlevel import cancel_shielded_checkpoint, checkpoint, checkpoint_if_cancelled
 
+from voxthread.bus.policies import MIB, refuse_oversized, size_bytes
 from voxthread.core.failures import BusError
 from voxthread.wire.log import SINGLE_PARTITION, Record, StoredRecord, Stream
-
-MIB: Final = 1024 * 1024
 
 RETAINED_BYTES: Final[Mapping[Stream, int]] = MappingProxyType(
     {
@@ -54,8 +53,9 @@ class MemoryBus:
         return self._partitions
 
     async def append(self, stream: Stream, partition: int, record: Record) -> int:
-        """Never blocks and never fails but for a partition that does not exist."""
+        """Never blocks; fails only for a partition that does not exist or a record that is too large."""
         log = self._log(stream, partition)
+        refuse_oversized(record)
         await checkpoint_if_cancelled()
         position = log.append(record)
         await cancel_shielded_checkpoint()
@@ -76,6 +76,10 @@ class MemoryBus:
                 await checkpoint()
             else:
                 await log.wait_for_append()
+
+    async def oldest(self, stream: Stream, partition: int) -> int:
+        await checkpoint()
+        return self._log(stream, partition).oldest
 
     async def head(self, stream: Stream, partition: int) -> int:
         await checkpoint()
@@ -102,13 +106,17 @@ class _PartitionLog:
         self._appended: anyio.Event | None = None
         self.head = 0
 
+    @property
+    def oldest(self) -> int:
+        return self.head - len(self._records)
+
     def append(self, record: Record) -> int:
         position = self.head
         self._records.append(StoredRecord(position, record))
-        self._kept_bytes += _size_bytes(record)
+        self._kept_bytes += _held_bytes(record)
         self.head += 1
         while self._kept_bytes > self._retained_bytes and len(self._records) > 1:
-            self._kept_bytes -= _size_bytes(self._records.popleft().record)
+            self._kept_bytes -= _held_bytes(self._records.popleft().record)
         if self._appended is not None:
             self._appended.set()
             self._appended = None
@@ -116,12 +124,12 @@ class _PartitionLog:
 
     def batch(self, from_position: int) -> list[StoredRecord]:
         """Up to 64 records at or after `from_position`; none when it is not reached yet."""
-        first = self.head - len(self._records)
-        if from_position < first:
+        if from_position < self.oldest:
             raise BusError(
-                "bus.position_expired", f"position {from_position} has expired, the oldest kept is {first}"
+                "bus.position_expired",
+                f"position {from_position} has expired, the oldest kept is {self.oldest}",
             )
-        start = from_position - first
+        start = from_position - self.oldest
         return [self._records[i] for i in range(start, min(start + _BATCH_RECORDS, len(self._records)))]
 
     async def wait_for_append(self) -> None:
@@ -130,6 +138,5 @@ class _PartitionLog:
         await self._appended.wait()
 
 
-def _size_bytes(record: Record) -> int:
-    headers = sum(len(name) + len(value) for name, value in record.headers)
-    return len(record.key) + len(record.value) + headers + RECORD_OVERHEAD_BYTES
+def _held_bytes(record: Record) -> int:
+    return size_bytes(record) + RECORD_OVERHEAD_BYTES

@@ -62,7 +62,16 @@ class Bus(Protocol):
         ...
 
     def read(self, stream: Stream, partition: int, from_position: int) -> AsyncGenerator[StoredRecord, None]:
-        """Yield every record at or after `from_position`, then follow new ones; ends only by closing."""
+        """Yield every record at or after `from_position`, then follow new ones; ends only by closing.
+
+        Raises `BusError` `bus.position_expired` when the record at `from_position` is not kept any more, also
+        while following; a compacted stream skips what it dropped. A retryable `BusError` means that reading
+        may go on later from the same position.
+        """
+        ...
+
+    async def oldest(self, stream: Stream, partition: int) -> int:
+        """The position from which everything that is kept can be read; the head when nothing is."""
         ...
 
     async def head(self, stream: Stream, partition: int) -> int:

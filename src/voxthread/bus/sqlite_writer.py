@@ -1,0 +1,154 @@
+"""The thread through which a process appends to the SQLite file.
+
+It commits everything that has queued up since the last commit in one transaction, tells the readers, and sweeps
+when nobody waits.
+"""
+
+import asyncio
+import sqlite3
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from queue import Empty, SimpleQueue
+from time import monotonic
+from typing import Final
+
+import msgspec
+
+from voxthread.bus.policies import size_bytes
+from voxthread.bus.sqlite_file import Place, bus_error, roll_back, table
+from voxthread.bus.sqlite_retention import Sweep
+from voxthread.core.failures import BusError
+from voxthread.observability.clock import now_ms
+from voxthread.observability.logs import get_logger
+from voxthread.wire.log import Record
+
+BATCH_RECORDS: Final = 256
+SWEEP_AFTER_FAILURE_S: Final = 5
+
+_INSERT: Final = """
+INSERT INTO {table}
+SELECT coalesce(max(position) + 1, 0), ?, coalesce(written_bytes, 0) + ?, ?, ?, ? FROM {table}"""
+# A bare column beside max() comes from the row that holds the maximum (SQLite documents it).
+
+log = get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class _Append:
+    place: Place
+    record: Record
+    done: asyncio.Future[int]
+
+
+class SqliteWriter:
+    """Owns `connection` between `start` and the end of `stop`; `tell` is called in its thread."""
+
+    def __init__(
+        self, file: Path, connection: sqlite3.Connection, sweep: Sweep, tell: Callable[[set[Place]], None]
+    ) -> None:
+        self._file = file
+        self._connection = connection
+        self._sweep = sweep
+        self._tell = tell
+        self._queue: SimpleQueue[_Append | None] = SimpleQueue()
+        self._loop = asyncio.get_running_loop()
+        self._inserts: dict[Place, str] = {}
+        self._thread = threading.Thread(target=self._run, name="bus-append", daemon=True)
+        self._lock = threading.Lock()  # nothing is queued behind the last entry
+        self._is_closed = False
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def append(self, place: Place, record: Record) -> asyncio.Future[int]:
+        """Queue a record; the future gives its position once it is committed, or a `BusError`.
+
+        Raises `BusError` `bus.closed`.
+        """
+        append = _Append(place, record, self._loop.create_future())
+        with self._lock:
+            if self._is_closed:
+                raise BusError("bus.closed", "the bus is closed")
+            self._queue.put(append)
+        return append.done
+
+    def stop(self) -> None:
+        """Return when all that was queued is stored; blocks."""
+        with self._lock:
+            self._is_closed = True
+            self._queue.put(None)
+        self._thread.join()
+
+    def _run(self) -> None:
+        sweep_at = monotonic()
+        while True:
+            batch, is_last = self._next_batch(sweep_at)
+            if batch:
+                self._store(batch)
+            if is_last:
+                return
+            if monotonic() >= sweep_at and self._queue.empty():
+                sweep_at = monotonic() + self._swept()
+
+    def _next_batch(self, until: float) -> tuple[list[_Append], bool]:
+        """What is queued, at least one unless `until` comes first; and whether it is the last."""
+        batch: list[_Append] = []
+        try:
+            entry = self._queue.get(timeout=max(0.0, until - monotonic()))
+            while entry is not None:
+                batch.append(entry)
+                if len(batch) == BATCH_RECORDS:
+                    return batch, False
+                entry = self._queue.get_nowait()
+        except Empty:
+            return batch, False
+        return batch, True
+
+    def _store(self, batch: Sequence[_Append]) -> None:
+        at_ms = now_ms()
+        try:
+            self._connection.execute("BEGIN IMMEDIATE")
+            positions = [self._insert(append, at_ms) for append in batch]
+            self._connection.execute("COMMIT")
+        except sqlite3.Error as error:
+            roll_back(self._connection)
+            failure = bus_error(error, self._file)
+            log.error("bus.append_failed", code=failure.code, detail=failure.detail, records=len(batch))
+            self._loop.call_soon_threadsafe(_fail, batch, failure)
+        else:
+            self._tell({append.place for append in batch})
+            self._loop.call_soon_threadsafe(_settle, batch, positions)
+
+    def _insert(self, append: _Append, at_ms: int) -> int:
+        place, record = append.place, append.record
+        statement = self._inserts.get(place)
+        if statement is None:
+            statement = self._inserts[place] = _INSERT.format(table=table(place))
+        headers = msgspec.msgpack.encode(record.headers) if record.headers else None
+        stored = self._connection.execute(
+            statement, (at_ms, size_bytes(record), record.key, headers, record.value)
+        )
+        assert stored.lastrowid is not None
+        return stored.lastrowid
+
+    def _swept(self) -> float:
+        try:
+            return self._sweep.step(self._connection, now_ms())
+        except sqlite3.Error as error:
+            roll_back(self._connection)
+            log.warning("bus.sweep_failed", code=bus_error(error, self._file).code)
+            return SWEEP_AFTER_FAILURE_S
+
+
+def _settle(batch: Sequence[_Append], positions: Sequence[int]) -> None:
+    for append, position in zip(batch, positions, strict=True):
+        if not append.done.done():
+            append.done.set_result(position)
+
+
+def _fail(batch: Sequence[_Append], failure: BusError) -> None:
+    for append in batch:
+        if not append.done.done():
+            append.done.set_exception(BusError(failure.code, failure.detail, retryable=failure.retryable))
