@@ -6,7 +6,9 @@ An agent file defines one function:
 
     def agent(llm: LanguageModel) -> Agent: ...
 
-`voxthread serve my_agent.py` loads it; its name is the file's name without `.py`.
+An agent has a `greeting` and `reply(history, utterance)`; if it also has `prepare(history, utterance)`, that
+is called while the caller still speaks (`PreparingAgent`). `voxthread serve my_agent.py` loads the file; the
+agent's name is the file's without `.py`.
 """
 
 import importlib.util
@@ -16,9 +18,9 @@ from typing import cast
 
 from voxthread.core.failures import AgentError
 from voxthread.core.history import Message
-from voxthread.orchestrator.ports import Agent, LanguageModel
+from voxthread.orchestrator.ports import Agent, LanguageModel, PreparingAgent
 
-__all__ = ["Agent", "LanguageModel", "Message", "load_agent"]
+__all__ = ["Agent", "LanguageModel", "Message", "PreparingAgent", "load_agent"]
 
 AgentFactory = Callable[[LanguageModel], Agent]
 

@@ -35,6 +35,14 @@ class PredictEndOfTurn:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PrepareReply:
+    """The caller is still speaking, and this is what they have said: a reply to it may be prepared."""
+
+    history: tuple[Message, ...]
+    utterance: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class StartReply:
     """Ask the agent for a reply to `utterance` and synthesize it.
 
@@ -107,6 +115,7 @@ Effect = (
     | FinishTranscription
     | EndTranscription
     | PredictEndOfTurn
+    | PrepareReply
     | StartReply
     | StartSpeech
     | CommitReply

@@ -15,7 +15,7 @@ TRANSITIONS: dict[tuple[State, type[Input]], str] = {
     (_S.LISTENING, i.TextReceived): "text_received",
     (_S.LISTENING, i.SpeechRequested): "speech_requested",
     (_S.USER_SPEAKING, i.SpeechStopped): "speech_stopped",
-    (_S.USER_SPEAKING, i.TranscriptUpdated): "transcript_updated",
+    (_S.USER_SPEAKING, i.TranscriptUpdated): "transcript_speaking",
     (_S.USER_SPEAKING, i.TranscriptionFailed): "transcription_failed",
     (_S.USER_SPEAKING, i.TextReceived): "text_received",
     (_S.ENDPOINTING, i.SpeechStarted): "speech_resumed",

@@ -24,6 +24,7 @@ from voxthread.core.effects import (
     FinishTranscription,
     HoldPlayout,
     PredictEndOfTurn,
+    PrepareReply,
     ResumePlayout,
     StartReply,
     StartSpeech,
@@ -178,6 +179,13 @@ class TurnMachine(TurnSteps):
             utterance.transcript_ms = now
         if fact.text:
             self._publish(events.UserTranscript(utterance_id=utterance.id, text=fact.text, final=False))
+
+    def transcript_speaking(self, fact: inputs.TranscriptUpdated, now: int) -> None:
+        """The last word of an interim text is the one most likely to change, so it is not prepared for."""
+        self.transcript_updated(fact, now)
+        settled = fact.text.rpartition(" ")[0]
+        if settled:
+            self._do(PrepareReply(history=self._history.messages, utterance=settled))
 
     def transcript_endpointing(self, fact: inputs.TranscriptUpdated, now: int) -> None:
         self.transcript_updated(fact, now)

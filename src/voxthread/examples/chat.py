@@ -28,10 +28,16 @@ class Chat:
         self._llm = llm
 
     def reply(self, history: Sequence[Message], utterance: str) -> AsyncIterator[str]:
-        """Each prompt begins with the whole of the last one, so that the model's prompt cache holds."""
-        system = Message(role="system", text=SYSTEM_PROMPT)
-        user = Message(role="user", text=utterance)
-        return speakable(self._llm.reply([system, *history, user]))
+        return speakable(self._llm.reply(_prompt(history, utterance)))
+
+    async def prepare(self, history: Sequence[Message], utterance: str) -> None:
+        await self._llm.prefill(_prompt(history, utterance))
+
+
+def _prompt(history: Sequence[Message], utterance: str) -> list[Message]:
+    """Each begins with the whole of the last one, so that the model's prompt cache holds."""
+    system = Message(role="system", text=SYSTEM_PROMPT)
+    return [system, *history, Message(role="user", text=utterance)]
 
 
 def agent(llm: LanguageModel) -> Agent:

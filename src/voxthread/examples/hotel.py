@@ -53,6 +53,11 @@ class Hotel:
         for place, answer in enumerate(answers):
             yield answer if place == 0 else f" {answer}"
 
+    async def prepare(self, history: Sequence[Message], utterance: str) -> None:
+        """Small talk always begins with the same examples; once they are read there is nothing to prepare."""
+        if not utterance:
+            await self._llm.prefill([*self._chat_prompt, Message(role="user", text="")])
+
     async def _chat(self, utterance: str) -> str:
         """One short sentence of the language model; empty if it says anything the page should say."""
         user = Message(role="user", text=utterance)

@@ -7,7 +7,7 @@ their provider's exceptions into `VoiceError`s of their stage. One contract suit
 
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from voxthread.core.audio import PcmFrame
 from voxthread.core.history import Message
@@ -102,6 +102,19 @@ class Agent(Protocol):
         """Stream the answer to `utterance`; `history` is what was said and heard before it.
 
         Closing the iterator stops the reply. Raise `VoiceError` for a failure the caller should hear of.
+        """
+        ...
+
+
+@runtime_checkable
+class PreparingAgent(Protocol):
+    """An agent that gains from knowing early what it will be asked, e.g. by prefilling a prompt."""
+
+    async def prepare(self, history: Sequence[Message], utterance: str) -> None:
+        """Get ready to reply to a conversation that goes like this.
+
+        `utterance` is empty when the caller has just connected, and unfinished while they speak. Cancelled
+        when overtaken; what it does must have no effect that anybody could notice.
         """
         ...
 

@@ -30,6 +30,7 @@ from voxthread.orchestrator.listening import Listening
 from voxthread.orchestrator.log_writer import LogWriter
 from voxthread.orchestrator.phrases import Phrases
 from voxthread.orchestrator.ports import Engines
+from voxthread.orchestrator.preparing import Preparation
 from voxthread.orchestrator.speaking import ReplyTask
 from voxthread.wire import facts
 from voxthread.wire.audio import AudioRecord
@@ -67,6 +68,7 @@ class Session:
         self._ear = Ear(engines.open_decoder(), engines.open_voice_activity(), SpeechSegmenter(host.speech))
         self._stages = anyio.create_task_group()
         self._listening = Listening(engines.stt, engines.end_of_turn, self._stages, self.inbox.put)
+        self._preparation = Preparation(self._agent, self._stages)
         self._events = LogWriter(host.bus, Stream.EVENTS, partition)
         self._out = LogWriter(host.bus, Stream.OUT, partition)
         self._stamp = Stamp(session_id, epoch=epoch)
@@ -136,6 +138,7 @@ class Session:
         match fact:
             case facts.PeerConnected(receives_audio=receives_audio):
                 await self._journal.publish(events.SessionConnected(receives_audio=receives_audio))
+                self._preparation.start(self._machine.history, "")
                 if not self._has_greeted and self._agent.greeting:
                     self._has_greeted = True
                     await self._tell(inputs.SpeechRequested(text=self._agent.greeting))
@@ -188,7 +191,10 @@ class Session:
                 self._listening.end(utterance_id)
             case do.PredictEndOfTurn(utterance_id=utterance_id):
                 self._listening.predict(utterance_id)
+            case do.PrepareReply(history=history, utterance=utterance):
+                self._preparation.start(history, utterance)
             case do.StartReply(turn_id=turn_id, history=history, utterance=utterance, speculative=speculative):
+                self._preparation.stop()
                 text = self._agent.reply(history, utterance)
                 self._start_reply(turn_id, text, is_committed=not speculative)
             case do.StartSpeech(turn_id=turn_id, text=phrase):
