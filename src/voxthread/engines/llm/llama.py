@@ -118,6 +118,7 @@ class LlamaLanguageModel:
         self._capacity = anyio.Semaphore(settings.slots)
         self._threads = anyio.CapacityLimiter(settings.slots)
         self._running: dict[int, _Generation] = {}
+        self._closed = False
 
     async def ready(self) -> None:
         """Wait until the model is loaded (0.5 s). Raises `ModelFileError`."""
@@ -177,7 +178,8 @@ class LlamaLanguageModel:
                 if not (generation.stopped or (home is not None and home.busy)):
                     with self._claimed(home or self._slots.unused_for_longest(), generation):
                         await self._complete(generation, home)
-            failure = None
+            if not self._closed:
+                failure = None
         except VoiceError as error:
             failure = error
         finally:
@@ -227,6 +229,13 @@ class LlamaLanguageModel:
             if error := answer.get("error"):
                 failure = _refusal(error)
                 return True
+            if timings := answer.get("timings"):
+                _log.debug(
+                    "llm.generated",
+                    cached_tokens=timings["cache_n"],
+                    prompt_tokens=timings["prompt_n"],
+                    generated_tokens=timings["predicted_n"],
+                )
             delta = "".join(choice.get("text") or "" for choice in answer.get("choices", ()))
             return anyio.from_thread.run_sync(generation.advance, delta)
 
@@ -243,6 +252,8 @@ class LlamaLanguageModel:
         self._settled.set()
 
     def stop(self) -> None:
+        """End every reply within a token; their listeners are told that they are not whole."""
+        self._closed = True
         for generation in self._running.values():
             generation.stopped = True
 
