@@ -42,7 +42,7 @@ async def answer_in_browser(page: Page, server: PageServer) -> list[dict[str, st
         if route.request.method == "DELETE":
             await route.fulfill(status=200)
             return
-        server.session = replace(server.session, frontend_session_id=requests[-1]["x-frontend-session-id"])
+        server.session = replace(server.session, frontend_session_id=requests[-1]["x-session-id"])
         headers = {
             "Location": "/whip/secret",
             "X-Session-ID": SESSION_ID,
@@ -144,7 +144,7 @@ async def test_talking_scripted_conversation_is_shown(chromium: str) -> None:
         await expect(page.locator("#timing li")).to_have_count(6)
         await expect(page.locator("#session-id")).to_have_text(SESSION_ID)
         frontend_session_id = await page.locator("#frontend-id").text_content()
-        assert frontend_session_id == requests[0]["x-frontend-session-id"]
+        assert frontend_session_id == requests[0]["x-session-id"]
         assert await page.evaluate("() => document.getElementById('voice').srcObject.active")
         await page.get_by_role("button", name="Hang up").click()
         await server.publish(events.SessionClosed(reason="hung_up"))
@@ -192,7 +192,7 @@ async def test_idle_typed_text_opens_a_session_that_speech_joins(chromium: str) 
         assert server.sent == [TextCommand(text="Hello")]
         await start_call(page, server)
         assert requests[0]["x-session-token"] == TOKEN
-        assert requests[0]["x-frontend-session-id"] == server.session.frontend_session_id
+        assert requests[0]["x-session-id"] == server.session.frontend_session_id
         await expect(page.locator("#transcript")).to_contain_text("Hello")
 
 

@@ -121,7 +121,7 @@ export class Call {
     if (agent) endpoint.searchParams.set("agent", agent);
     this.token = token;
     await this.peer.setLocalDescription();
-    const headers = this.#headers({ "Content-Type": "application/sdp", "X-Frontend-Session-ID": frontendSessionId });
+    const headers = this.#headers({ "Content-Type": "application/sdp", "X-Session-ID": frontendSessionId });
     let response;
     try {
       response = await fetch(endpoint, { method: "POST", headers, body: this.peer.localDescription.sdp });
