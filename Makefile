@@ -3,7 +3,7 @@
 VENV := .venv
 BIN := $(VENV)/bin
 UV := .tools/uv/bin/uv
-MODELS_LOCK := $(wildcard src/voxthread/engines/models.lock)
+MODELS_LOCK := src/voxthread/engines/models.lock
 
 .PHONY: help setup run test check bench docs lock clean
 .DELETE_ON_ERROR:

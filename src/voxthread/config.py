@@ -77,7 +77,7 @@ class LlmConfig(_Section):
     threads: int = 1
     slots: int = 2
     """Replies the bundled model generates at once."""
-    context_tokens: int = 4_096
+    context_tokens: int = 2_048
     """Per slot."""
 
 

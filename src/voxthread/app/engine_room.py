@@ -1,7 +1,7 @@
 """Every model and codec of one orchestrator, opened together and closed together."""
 
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from importlib.resources import files
 from pathlib import Path
 
@@ -67,23 +67,22 @@ class _Ears:
         self.end_of_turn = SmartTurn(model_files.smart_turn)
 
 
-def _open_language_model(
-    config: LlmConfig, model_files: ModelFiles
-) -> AbstractAsyncContextManager[LanguageModel]:
-    """The bundled model, or the endpoint the configuration names."""
+@asynccontextmanager
+async def _open_language_model(config: LlmConfig, model_files: ModelFiles) -> AsyncIterator[LanguageModel]:
+    """The bundled model, loaded, or the endpoint the configuration names."""
     if config.base_url is not None:
-        return open_openai(
-            OpenAiSettings(
-                base_url=config.base_url,
-                api_key=config.api_key.get_secret_value() if config.api_key else None,
-                model=config.model,
-                max_tokens=config.max_tokens,
-                temperature=config.temperature,
-                timeout_ms=config.timeout_ms,
-            )
+        settings = OpenAiSettings(
+            base_url=config.base_url,
+            api_key=config.api_key.get_secret_value() if config.api_key else None,
+            model=config.model,
+            max_tokens=config.max_tokens,
+            temperature=config.temperature,
+            timeout_ms=config.timeout_ms,
         )
-    return open_llama(
-        LlamaSettings(
+        async with open_openai(settings) as endpoint:
+            yield endpoint
+    else:
+        bundled = LlamaSettings(
             model=model_files.llm_gguf,
             threads=config.threads,
             slots=config.slots,
@@ -91,4 +90,6 @@ def _open_language_model(
             max_tokens=config.max_tokens,
             temperature=config.temperature,
         )
-    )
+        async with open_llama(bundled) as llama:
+            await llama.ready()
+            yield llama
