@@ -102,6 +102,19 @@ async def test_held_reply_resumes_at_the_held_packet_and_flushed_one_never() -> 
     assert len(heard) < 100
 
 
+async def test_reply_waits_for_a_caller_who_is_connecting() -> None:
+    async with whip_server() as server:
+        caller = Caller()
+        response = await server.post(await caller.offer())
+        await server.say(stamp_of(response).audio(reply(5), timestamp=0, turn_id=1))
+        with anyio.move_on_after(0.1):
+            await server.heard(lambda record: isinstance(record, PlayoutProgress))
+            pytest.fail("the reply was played to nobody")
+        await caller.connect(response.text)
+        await server.heard(lambda record: isinstance(record, PlayoutProgress))
+        await caller.close()
+
+
 async def test_lost_packet_becomes_a_hole() -> None:
     async with whip_server() as server, calling(server) as (caller, _response):
         link = caller.link

@@ -20,6 +20,7 @@ from voxthread.media.link import RtpLink
 from voxthread.media.opus_packets import SILENCE
 from voxthread.media.rtp import RtpPacket
 from voxthread.media.settings import MediaSettings
+from voxthread.sessions.invalid_ids import InvalidIds
 from voxthread.wire.audio import AudioRecord, decode_audio, is_audio
 from voxthread.wire.facts import InFact, SessionOpened, decode_in_fact
 from voxthread.wire.log import Record, Stream
@@ -134,7 +135,9 @@ async def whip_server(
     authenticate: Callable[[str | None], str] = lambda bearer: "anonymous_1", **settings: Any
 ) -> AsyncIterator[Server]:
     bus, door = MemoryBus(2), Door()
-    async with open_legs(bus, MediaSettings(**settings), [0, PARTITION], door) as legs:
+    async with open_legs(
+        bus, MediaSettings(**settings), [0, PARTITION], door, invalid_ids=InvalidIds()
+    ) as legs:
         door.legs = legs
         app = Starlette(routes=create_whip_routes(door, legs, authenticate=authenticate))
         async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url=URL) as http:

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from voxthread.media.answer import LocalTransport, answer_direction, answer_setup, build_answer
 from voxthread.media.fragment import may_probe, parse_fragment
-from voxthread.media.sdp import Candidate, Fingerprint, OfferError, parse_candidate, parse_offer
+from voxthread.media.sdp import parse_offer
+from voxthread.media.sdp_text import Candidate, Fingerprint, OfferError, parse_candidate
 
 pytestmark = pytest.mark.unit
 

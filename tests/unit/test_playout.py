@@ -192,15 +192,15 @@ class Line:
 def test_silence_trails_off_to_a_keepalive_and_timestamps_go_on() -> None:
     line = Line()
     downlink = Downlink(line, receives_audio=True)
-    for tick in range(1, 61):
-        downlink.tick(b"voice" if tick in (1, 60) else None, 1)
+    for tick in range(1, 101):
+        downlink.tick(b"voice" if tick in (1, 100) else None, 1)
     first, *silence, last = line.sent
     assert first == (b"voice", 1)
     assert [payload for payload, _ in silence] == [SILENCE] * len(silence)
-    expected = [*range(TRAILING_SILENCE_TICKS), KEEPALIVE_TICKS, 2 * KEEPALIVE_TICKS]
+    expected = [*range(TRAILING_SILENCE_TICKS), *range(KEEPALIVE_TICKS, 98, KEEPALIVE_TICKS)]
     assert [at - 2 for _, at in silence] == expected
-    assert last == (b"voice", 60)
-    assert line.reports == 1
+    assert last == (b"voice", 100)
+    assert line.reports == 2
 
 
 def test_hole_and_stall_leave_a_gap_in_the_timestamps() -> None:

@@ -7,7 +7,7 @@ from voxthread.core.ids import IdRule
 from voxthread.gateway.cors import Cors
 from voxthread.gateway.problem import RequestError, status_of
 from voxthread.gateway.whip_rules import Credentials, PatchDecision, decide_patch, read_credentials
-from voxthread.media.sdp import OfferError
+from voxthread.media.sdp_text import OfferError
 
 pytestmark = pytest.mark.unit
 

@@ -5,7 +5,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from voxthread.media.sdp import AudioSection, DataSection, Fingerprint, Offer
+from voxthread.media.sdp import AudioSection, DataSection, Offer
+from voxthread.media.sdp_text import Fingerprint
 
 MAX_MESSAGE_BYTES: Final = 65_536
 SCTP_PORT: Final = 5000

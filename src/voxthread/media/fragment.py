@@ -4,8 +4,8 @@ import ipaddress
 from dataclasses import dataclass
 from typing import Final
 
-from voxthread.media.sdp import (
-    MAX_CANDIDATES,
+from voxthread.media.sdp import MAX_CANDIDATES
+from voxthread.media.sdp_text import (
     Candidate,
     OfferError,
     parse_candidate,

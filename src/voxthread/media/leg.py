@@ -24,7 +24,7 @@ from voxthread.media.uplink import Batch, Uplink
 from voxthread.observability.clock import now_ms
 from voxthread.observability.logs import get_logger
 from voxthread.observability.metrics import BUS_RECORDS_FENCED
-from voxthread.wire.audio import AudioRecord, decode_audio, encode_audio, is_audio
+from voxthread.wire.audio import AudioRecord, MalformedRecordError, decode_audio, encode_audio, is_audio
 from voxthread.wire.facts import (
     CloseLeg,
     EndCommand,
@@ -170,6 +170,8 @@ class Leg:
                 self._playout.add(audio)
             return
         record = decode_out_fact(value)
+        if record.session_id != self.session_id:
+            raise MalformedRecordError("the record's session is not its key")
         if not self._admits(record.epoch, record.seq):
             return
         if isinstance(record.fact, CloseLeg):
@@ -182,7 +184,9 @@ class Leg:
         now = now_ms()
         # What is due before the next tick is done now, so that no wait exceeds its limit.
         self._publish(self._uplink.handle_deadline(now + PACKET_MS, batch_ms=self._batch_ms))
-        packet = self._playout.next_packet()
+        # A caller whose connection is being set up is to hear the reply from its start.
+        is_connecting = self._peer is not None and self._downlink is None
+        packet = None if is_connecting else self._playout.next_packet()
         if self._downlink is not None:
             self._downlink.tick(packet, ticks)
             if now - self._heard_at_ms >= self._settings.silence_timeout_ms and self._peer is not None:

@@ -33,7 +33,8 @@ from voxthread.media.answer import LocalTransport, answer_direction, answer_setu
 from voxthread.media.fragment import Fragment, may_probe
 from voxthread.media.link import RtpLink
 from voxthread.media.rtp import RtpPacket
-from voxthread.media.sdp import Candidate, Fingerprint, Offer
+from voxthread.media.sdp import Offer
+from voxthread.media.sdp_text import Candidate, Fingerprint
 from voxthread.media.settings import MediaSettings
 from voxthread.observability.logs import get_logger
 

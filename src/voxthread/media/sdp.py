@@ -4,14 +4,21 @@ Nothing of the caller's text reaches aiortc: it is parsed here once, and only th
 """
 
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from voxthread.core.failures import MediaError
+from voxthread.media.sdp_text import (
+    Attributes,
+    Candidate,
+    Fingerprint,
+    OfferError,
+    parse_candidate,
+    read_fingerprints,
+    read_ice_credentials,
+    split_lines,
+)
 
 MAX_OFFER_BYTES: Final = 64 * 1024
-MAX_LINE_CHARS: Final = 2 * 1024
 MAX_SECTIONS: Final = 4
 MAX_CODECS: Final = 64
 MAX_CANDIDATES: Final = 30
@@ -19,44 +26,11 @@ MAX_CANDIDATES: Final = 30
 Direction = Literal["sendrecv", "sendonly", "recvonly", "inactive"]
 Setup = Literal["actpass", "active", "passive"]
 
-_LINE = re.compile(r"[a-z]=[^\x00-\x08\x0a-\x1f\x7f]*")
 _MEDIA = re.compile(r"(\w{1,16}) (\d{1,5})(?:/\d{1,3})? ([A-Z/]{3,32}) (\S+(?: \S+)*)", re.ASCII)
 _MID = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`{|}~-]{1,64}")
-_UFRAG = re.compile(r"[A-Za-z0-9+/]{4,256}")
-_PASSWORD = re.compile(r"[A-Za-z0-9+/]{22,256}")
 _RTPMAP = re.compile(r"(\d{1,3}) ([^\s/]{1,64})/(\d{1,7})(?:/(\d{1,3}))?", re.ASCII)
-_CANDIDATE = re.compile(
-    r"([A-Za-z0-9+/]{1,32}) (\d{1,5}) (\w{1,8}) (\d{1,10}) (\S{1,255}) (\d{1,9}) typ (\w{1,8})(?: .*)?",
-    re.ASCII,
-)
-_DIGEST_BYTES: Final = {"sha-256": 32, "sha-384": 48, "sha-512": 64}
 _RTCP_CONFLICTS: Final = range(64, 96)
 """Payload types that rtcp-mux would take for RTCP (RFC 5761 section 4)."""
-
-
-class OfferError(MediaError):
-    """An offer or fragment that is not answered; `status` is the HTTP status that says so."""
-
-    def __init__(self, code: str, detail: str, *, status: int = 400) -> None:
-        super().__init__(code, detail)
-        self.status = status
-
-
-@dataclass(frozen=True, slots=True)
-class Fingerprint:
-    algorithm: str
-    value: str
-
-
-@dataclass(frozen=True, slots=True)
-class Candidate:
-    foundation: str
-    component: int
-    transport: str
-    priority: int
-    address: str
-    port: int
-    kind: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,24 +71,6 @@ class Offer:
         return next((section for section in self.sections if isinstance(section, DataSection)), None)
 
 
-class _Attributes:
-    """The `a=` lines of one section or of the session, in order."""
-
-    def __init__(self, media: str = "") -> None:
-        self.media = media
-        self._values: list[tuple[str, str]] = []
-
-    def add(self, line: str) -> None:
-        name, _, value = line.partition(":")
-        self._values.append((name, value.strip()))
-
-    def all(self, name: str) -> Iterator[str]:
-        return (value for key, value in self._values if key == name)
-
-    def get(self, name: str) -> str | None:
-        return next(self.all(name), None)
-
-
 def parse_offer(text: str) -> Offer:
     """Read and check an offer. Raises `OfferError` with status 400 (malformed) or 422 (cannot be served)."""
     session, sections = _split(text)
@@ -145,43 +101,8 @@ def parse_offer(text: str) -> Offer:
         password=password,
         ice_lite=session.get("ice-lite") is not None,
         setup=_setup(_first(sources, "setup")),
-        fingerprints=_fingerprints([*tagged.all("fingerprint")] or [*session.all("fingerprint")]),
+        fingerprints=read_fingerprints([*tagged.all("fingerprint")] or [*session.all("fingerprint")]),
         candidates=candidates,
-    )
-
-
-def split_lines(text: str, code: str) -> list[str]:
-    """Lines of SDP or of a fragment, CRLF or LF. Raises `OfferError` with `code` for anything else."""
-    lines = [line for line in text.replace("\r\n", "\n").split("\n") if line]
-    for line in lines:
-        if len(line) > MAX_LINE_CHARS:
-            raise OfferError(code, f"A line is longer than {MAX_LINE_CHARS} characters.")
-        if not _LINE.fullmatch(line):
-            raise OfferError(code, "A line is not of the form <letter>=<value>.")
-    return lines
-
-
-def read_ice_credentials(ufrag: str | None, password: str | None) -> tuple[str, str]:
-    """Raises `OfferError`."""
-    if ufrag is None or password is None:
-        raise OfferError("offer.no_ice", "The offer has no a=ice-ufrag or a=ice-pwd.")
-    if not _UFRAG.fullmatch(ufrag) or not _PASSWORD.fullmatch(password):
-        raise OfferError(
-            "offer.bad_ice", "a=ice-ufrag needs 4 to 256 and a=ice-pwd 22 to 256 letters, digits, + or /."
-        )
-    return ufrag, password
-
-
-def parse_candidate(value: str) -> Candidate:
-    """The value of an `a=candidate:` line. Raises `OfferError`."""
-    match = _CANDIDATE.fullmatch(value)
-    if match is None:
-        raise OfferError("offer.bad_candidate", "An a=candidate line is malformed.")
-    foundation, component, transport, priority, address, port, kind = match.groups()
-    if int(port) > 65535 or int(component) > 256:
-        raise OfferError("offer.bad_candidate", "A candidate has a port above 65535 or a component above 256.")
-    return Candidate(
-        foundation, int(component), transport.lower(), int(priority), address, int(port), kind.lower()
     )
 
 
@@ -189,18 +110,18 @@ def _unsupported(code: str, detail: str) -> OfferError:
     return OfferError(code, detail, status=422)
 
 
-def _split(text: str) -> tuple[_Attributes, list[_Attributes]]:
+def _split(text: str) -> tuple[Attributes, list[Attributes]]:
     if len(text) > MAX_OFFER_BYTES:
         raise OfferError("offer.too_large", f"The offer exceeds {MAX_OFFER_BYTES} bytes.", status=413)
     lines = split_lines(text, "offer.malformed")
     if not lines or lines[0] != "v=0":
         raise OfferError("offer.malformed", "The body is not SDP: its first line must be v=0.")
-    session = current = _Attributes()
-    sections: list[_Attributes] = []
+    session = current = Attributes()
+    sections: list[Attributes] = []
     for line in lines[1:]:
         kind, value = line[0], line[2:]
         if kind == "m":
-            current = _Attributes(value)
+            current = Attributes(value)
             sections.append(current)
             if len(sections) > MAX_SECTIONS:
                 raise OfferError("offer.too_many_sections", f"Offer at most {MAX_SECTIONS} media sections.")
@@ -211,7 +132,7 @@ def _split(text: str) -> tuple[_Attributes, list[_Attributes]]:
     return session, sections
 
 
-def _section(attributes: _Attributes, session: _Attributes) -> AudioSection | DataSection:
+def _section(attributes: Attributes, session: Attributes) -> AudioSection | DataSection:
     match = _MEDIA.fullmatch(attributes.media)
     if match is None:
         raise OfferError("offer.malformed", "An m= line is malformed.")
@@ -231,7 +152,7 @@ def _section(attributes: _Attributes, session: _Attributes) -> AudioSection | Da
 
 
 def _audio_section(
-    mid: str, protocol: str, formats: list[str], attributes: _Attributes, session: _Attributes
+    mid: str, protocol: str, formats: list[str], attributes: Attributes, session: Attributes
 ) -> AudioSection:
     if protocol not in ("UDP/TLS/RTP/SAVPF", "RTP/SAVPF"):
         raise _unsupported("offer.protocol", "Offer the audio as UDP/TLS/RTP/SAVPF.")
@@ -247,7 +168,7 @@ def _audio_section(
     )
 
 
-def _data_section(mid: str, protocol: str, attributes: _Attributes) -> DataSection:
+def _data_section(mid: str, protocol: str, attributes: Attributes) -> DataSection:
     port = attributes.get("sctp-port") or ""
     size = attributes.get("max-message-size") or "65536"
     if protocol not in ("UDP/DTLS/SCTP", "TCP/DTLS/SCTP") or not re.fullmatch(r"[0-9]{1,5}", port):
@@ -257,7 +178,7 @@ def _data_section(mid: str, protocol: str, attributes: _Attributes) -> DataSecti
     return DataSection(mid=mid, sctp_port=int(port), max_message_bytes=int(size))
 
 
-def _direction(attributes: _Attributes, session: _Attributes) -> Direction:
+def _direction(attributes: Attributes, session: Attributes) -> Direction:
     directions: tuple[Direction, ...] = ("sendrecv", "sendonly", "recvonly", "inactive")
     for source in (attributes, session):
         for direction in directions:
@@ -270,7 +191,7 @@ def _direction(attributes: _Attributes, session: _Attributes) -> Direction:
     return "sendrecv"
 
 
-def _opus_payload_type(formats: list[str], attributes: _Attributes) -> int:
+def _opus_payload_type(formats: list[str], attributes: Attributes) -> int:
     if len(formats) > MAX_CODECS:
         raise OfferError("offer.too_many_codecs", f"Send at most {MAX_CODECS} codecs.")
     for value in attributes.all("rtpmap"):
@@ -285,7 +206,7 @@ def _opus_payload_type(formats: list[str], attributes: _Attributes) -> int:
     raise _unsupported("offer.no_opus", "The audio section does not offer opus/48000/2.")
 
 
-def _bundle(session: _Attributes, mids: list[str]) -> tuple[str, ...]:
+def _bundle(session: Attributes, mids: list[str]) -> tuple[str, ...]:
     groups = [value.split()[1:] for value in session.all("group") if value.split()[:1] == ["BUNDLE"]]
     bundle = tuple(mid for mid in groups[0] if mid in mids) if groups else ()
     if len(mids) > 1 and set(bundle) != set(mids):
@@ -293,7 +214,7 @@ def _bundle(session: _Attributes, mids: list[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(bundle))
 
 
-def _first(sources: tuple[_Attributes, ...], name: str) -> str | None:
+def _first(sources: tuple[Attributes, ...], name: str) -> str | None:
     return next((value for source in sources for value in source.all(name)), None)
 
 
@@ -303,18 +224,3 @@ def _setup(value: str | None) -> Setup:
             return value
         case _:
             raise OfferError("offer.no_setup", "The offer has no a=setup of actpass, active or passive.")
-
-
-def _fingerprints(values: list[str]) -> tuple[Fingerprint, ...]:
-    found: list[Fingerprint] = []
-    for value in values:
-        algorithm, _, digest = value.partition(" ")
-        size = _DIGEST_BYTES.get(algorithm.lower())
-        if size is None:
-            continue
-        if not re.fullmatch(rf"[0-9A-Fa-f]{{2}}(?::[0-9A-Fa-f]{{2}}){{{size - 1}}}", digest):
-            raise OfferError("offer.bad_fingerprint", f"An {algorithm} fingerprint is not {size} bytes in hex.")
-        found.append(Fingerprint(algorithm.lower(), digest.upper()))
-    if not found:
-        raise OfferError("offer.no_fingerprint", "The offer has no a=fingerprint of sha-256 or better.")
-    return tuple(found[:8])
