@@ -22,7 +22,8 @@ Steps = list[tuple[int, tuple[object, ...]]]
 @given(_steps, _steps)
 def test_any_run_taken_over_does_the_same_from_there(before: Steps, after: Steps) -> None:
     first = run(POLICY, before)
-    snapshot, _ = resume(first.machine.snapshot(), first.now)
+    snapshot = first.machine.snapshot()
+    snapshot, _ = resume(snapshot, snapshot.at_ms)
     second: Run = copy(first)
     second.machine = TurnMachine(POLICY, snapshot)
     second.clauses = dict(first.clauses)
