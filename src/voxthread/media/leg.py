@@ -5,8 +5,8 @@ from typing import Final, Protocol
 
 import anyio
 import msgspec
-import structlog
 from anyio.abc import TaskGroup, TaskStatus
+from structlog.contextvars import bind_contextvars, bound_contextvars
 
 from voxthread.core.audio import PACKET_MS
 from voxthread.core.failures import MediaError
@@ -28,6 +28,7 @@ from voxthread.wire.audio import AudioRecord, MalformedRecordError, decode_audio
 from voxthread.wire.facts import (
     CloseLeg,
     EndCommand,
+    FrontendBound,
     InFact,
     PeerConnected,
     PeerLost,
@@ -118,13 +119,14 @@ class Leg:
         self._end_reason: str | None = None
         self._peer: LegPeer | None = None
         self._downlink: Downlink | None = None
+        self._frontend_session_id = session_id
         self._heard_at_ms = 0
         self._had_peer = False
 
     async def run(self, opened: SessionOpened, *, task_status: TaskStatus[None]) -> str:
         """Announce the session, serve it until its last record is on the log, and return why it ended."""
         self._frontend_session_id = opened.frontend_session_id or self.session_id
-        self._bind_log_context()
+        bind_contextvars(**self._ids)
         self.say(opened)
         async with anyio.create_task_group() as tasks:
             self._tasks = tasks
@@ -142,6 +144,8 @@ class Leg:
 
     def say(self, fact: InFact) -> None:
         """Put a fact on the log, after everything said and heard before."""
+        if isinstance(fact, FrontendBound):
+            self._frontend_session_id = fact.frontend_session_id
         self._outbox.put(self._stamp.in_fact(fact))
 
     def end(self, reason: str) -> None:
@@ -160,7 +164,8 @@ class Leg:
         if self._tasks is not None:
             self._tasks.cancel_scope.deadline = anyio.current_time() + _LAST_WORDS_S
         self._outbox.close()
-        log.info("leg.closed", session_id=self.session_id, reason=reason)
+        with bound_contextvars(**self._ids):  # whoever closes it, its session's task or another
+            log.info("leg.closed", reason=reason)
 
     def take(self, value: bytes) -> None:
         """A record of `voxthread.out` for this session. Raises `MalformedRecordError`."""
@@ -200,7 +205,7 @@ class Leg:
         return BATCH_WHILE_SPEAKING_MS if self._playout.is_playing else BATCH_MS
 
     async def _serve_peer(self, offer: Offer, *, task_status: TaskStatus[LegPeer]) -> None:
-        self._bind_log_context()
+        bind_contextvars(**self._ids)
         async with open_peer(offer, self._settings) as peer:
             connection = LegPeer(self, peer)
             if self._peer is not None:
@@ -227,6 +232,7 @@ class Leg:
         self._had_peer = True
         self.say(PeerConnected(receives_audio=receives_audio))
         self._watch.peer_connected(self.session_id)
+        bind_contextvars(**self._ids)
         log.info("peer.connected", receives_audio=receives_audio)
 
     def _detach(self, connection: LegPeer, link: RtpLink | None) -> None:
@@ -237,6 +243,7 @@ class Leg:
                 self._downlink = None
             self._publish(self._uplink.end_source(now_ms()))
             self.say(PeerLost(reason=reason))
+        bind_contextvars(**self._ids)
         log.info("peer.lost", reason=reason, was_connected=link is not None)
         if self._peer is connection:
             self._peer = None
@@ -274,7 +281,7 @@ class Leg:
             report, loss_fraction=link.loss_fraction, round_trip_ms=link.round_trip_ms
         )
 
-    def _bind_log_context(self) -> None:
-        structlog.contextvars.bind_contextvars(
-            session_id=self.session_id, frontend_session_id=self._frontend_session_id
-        )
+    @property
+    def _ids(self) -> dict[str, str]:
+        """What every log line of the session carries."""
+        return {"session_id": self.session_id, "frontend_session_id": self._frontend_session_id}

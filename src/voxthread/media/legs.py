@@ -7,16 +7,19 @@ from typing import Final
 import anyio
 from anyio.abc import TaskGroup, TaskStatus
 
-from voxthread.core.failures import BusError, MediaError, VoiceError
+from voxthread.core.failures import BusError, MediaError, SessionError, VoiceError
+from voxthread.core.ids import Dialect
 from voxthread.media.leg import Leg, LegPeer, LegWatch
 from voxthread.media.sdp import parse_offer
 from voxthread.media.settings import MediaSettings
 from voxthread.observability.clock import now_us
 from voxthread.observability.logs import get_logger
 from voxthread.observability.metrics import BUS_RECORDS_MALFORMED
+from voxthread.sessions.invalid_ids import InvalidIds
 from voxthread.wire.audio import MalformedRecordError
+from voxthread.wire.dead_letter import dead_letter
 from voxthread.wire.facts import InFact, SessionOpened
-from voxthread.wire.log import Bus, Record, StoredRecord, Stream
+from voxthread.wire.log import Bus, StoredRecord, Stream
 
 TICK_US: Final = 20_000
 
@@ -31,12 +34,12 @@ log = get_logger(__name__)
 
 @asynccontextmanager
 async def open_legs(
-    bus: Bus, settings: MediaSettings, partitions: Sequence[int], watch: LegWatch
+    bus: Bus, settings: MediaSettings, partitions: Sequence[int], watch: LegWatch, *, invalid_ids: InvalidIds
 ) -> AsyncIterator["Legs"]:
     """The sessions of this process, on these `partitions` of the log. All are cut off at the end; call
     `end_all` before it for a goodbye."""
     async with anyio.create_task_group() as tasks:
-        legs = Legs(bus, settings, watch, tasks)
+        legs = Legs(bus, settings, watch, tasks, invalid_ids)
         for partition in partitions:
             await tasks.start(legs.follow, partition)
         tasks.start_soon(legs.keep_time)
@@ -47,8 +50,11 @@ async def open_legs(
 
 
 class Legs:
-    def __init__(self, bus: Bus, settings: MediaSettings, watch: LegWatch, tasks: TaskGroup) -> None:
+    def __init__(
+        self, bus: Bus, settings: MediaSettings, watch: LegWatch, tasks: TaskGroup, invalid_ids: InvalidIds
+    ) -> None:
         self._bus = bus
+        self._invalid_ids = invalid_ids
         self._settings = settings
         self._watch = watch
         self._tasks = tasks
@@ -158,24 +164,24 @@ class Legs:
     async def _take(self, partition: int, stored: StoredRecord) -> None:
         record = stored.record
         leg = self._legs.get(record.key)
-        if leg is None:
-            return
         try:
-            leg.take(record.value)
+            if leg is not None:
+                leg.take(record.value)
+            else:
+                self._invalid_ids.check(record.key, component="media", dialect=Dialect.MEDIA)
+        except SessionError as error:  # its key is no session id, of which the check has warned
+            await self._dead_letter(stored, partition, error.code)
         except MalformedRecordError as error:
             BUS_RECORDS_MALFORMED.labels(Stream.OUT).inc()
-            log.warning("bus.record_malformed", session_id=record.key, detail=str(error))
-            origin = (
-                ("error", str(error).encode()),
-                ("stream", Stream.OUT.encode()),
-                ("partition", str(partition).encode()),
-                ("position", str(stored.position).encode()),
-            )
-            poison = Record(record.key, record.value, (*record.headers, *origin))
-            try:
-                await self._bus.append(Stream.DLQ, 0, poison)
-            except BusError as failure:
-                log.warning("bus.append_failed", code=failure.code, stream=Stream.DLQ)
+            log.warning("record.malformed", session_id=record.key, reason=str(error))
+            await self._dead_letter(stored, partition, str(error))
+
+    async def _dead_letter(self, stored: StoredRecord, partition: int, error: str) -> None:
+        poison = dead_letter(stored, stream=Stream.OUT, partition=partition, error=error)
+        try:
+            await self._bus.append(Stream.DLQ, 0, poison)
+        except BusError as failure:
+            log.warning("bus.append_failed", code=failure.code, stream=Stream.DLQ)
 
     def _leg(self, session_id: str) -> Leg:
         leg = self._legs.get(session_id)

@@ -6,7 +6,8 @@ import anyio
 import structlog
 from anyio.abc import TaskGroup, TaskStatus
 
-from voxthread.core.failures import SynthesisError
+from voxthread.core.failures import BusError, SessionError, SynthesisError
+from voxthread.core.ids import Dialect
 from voxthread.core.speech import SpeechPolicy
 from voxthread.core.turn_state import TurnPolicy
 from voxthread.observability.logs import get_logger
@@ -14,7 +15,9 @@ from voxthread.observability.metrics import BUS_RECORDS_FENCED, BUS_RECORDS_MALF
 from voxthread.orchestrator.phrases import Phrases
 from voxthread.orchestrator.ports import Engines
 from voxthread.orchestrator.session import Host, Session
+from voxthread.sessions.invalid_ids import InvalidIds
 from voxthread.wire.audio import MalformedRecordError, decode_audio, is_audio
+from voxthread.wire.dead_letter import dead_letter
 from voxthread.wire.facts import SessionOpened, decode_in_fact
 from voxthread.wire.log import Bus, Record, StoredRecord, Stream
 from voxthread.wire.stamp import Fence
@@ -39,9 +42,17 @@ class Orchestrator:
     """Owns every session whose partition it reads."""
 
     def __init__(
-        self, bus: Bus, engines: Engines, *, turn: TurnPolicy, speech: SpeechPolicy, now: Callable[[], int]
+        self,
+        bus: Bus,
+        engines: Engines,
+        *,
+        invalid_ids: InvalidIds,
+        turn: TurnPolicy,
+        speech: SpeechPolicy,
+        now: Callable[[], int],
     ) -> None:
         self._bus = bus
+        self._invalid_ids = invalid_ids
         self._host = Host(
             bus=bus, engines=engines, phrases=Phrases(engines.tts), turn=turn, speech=speech, now=now
         )
@@ -74,13 +85,17 @@ class Orchestrator:
         async for stored in self._bus.read(Stream.IN, partition, position):
             try:
                 self._route(stored.record, partition, tasks)
+            except SessionError as error:  # its key is no session id, of which the check has warned
+                await self._dead_letter(stored, partition, error.code)
             except MalformedRecordError as error:
                 BUS_RECORDS_MALFORMED.labels(stream=Stream.IN).inc()
-                log.warning("record.malformed", stream=Stream.IN, partition=partition, reason=str(error))
-                await self._dead_letter(stored, partition, error)
+                log.warning("record.malformed", session_id=stored.record.key, reason=str(error))
+                await self._dead_letter(stored, partition, str(error))
 
     def _route(self, record: Record, partition: int, tasks: TaskGroup) -> None:
         line = self._lines.get(record.key)
+        if line is None:
+            self._invalid_ids.check(record.key, component="orchestrator", dialect=Dialect.MEDIA)
         if is_audio(record.value):
             audio = decode_audio(record.value)
             if line is not None and self._admits(line, audio.epoch, audio.seq):
@@ -119,12 +134,9 @@ class Orchestrator:
         finally:
             del self._lines[session_id]
 
-    async def _dead_letter(self, stored: StoredRecord, partition: int, error: MalformedRecordError) -> None:
-        origin = (
-            ("error", str(error).encode()),
-            ("stream", Stream.IN.encode()),
-            ("partition", str(partition).encode()),
-            ("position", str(stored.position).encode()),
-        )
-        record = stored.record
-        await self._bus.append(Stream.DLQ, 0, Record(record.key, record.value, (*record.headers, *origin)))
+    async def _dead_letter(self, stored: StoredRecord, partition: int, error: str) -> None:
+        poison = dead_letter(stored, stream=Stream.IN, partition=partition, error=error)
+        try:
+            await self._bus.append(Stream.DLQ, 0, poison)
+        except BusError as failure:
+            log.warning("bus.append_failed", code=failure.code, stream=Stream.DLQ)
