@@ -115,7 +115,7 @@ class FakeServer:
         headers = {
             "Location": "/whip/secret",
             "X-Session-ID": SESSION_ID,
-            "X-Frontend-Session-ID": request.headers.get("x-frontend-session-id", SESSION_ID),
+            "X-Frontend-Session-ID": request.headers.get("x-session-id", SESSION_ID),
             "X-Session-Token": TOKEN,
         }
         return Response(connection.localDescription.sdp, 201, headers, media_type="application/sdp")

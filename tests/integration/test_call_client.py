@@ -141,7 +141,7 @@ async def test_a_refusal_carries_the_servers_code() -> None:
             async with open_call(server.url, frontend_session_id="x"):
                 pass
     assert failure.value.code == "too_short"
-    assert server.offers[0]["x-frontend-session-id"] == "x"
+    assert server.offers[0]["x-session-id"] == "x"
 
 
 async def test_a_server_that_will_not_speak_is_refused() -> None:

@@ -122,7 +122,7 @@ async def test_body_that_is_not_text_is_refused(server: Server) -> None:
 
 
 async def test_invalid_frontend_id_is_refused_with_its_rule(server: Server) -> None:
-    response = await server.post(OFFER, X_Frontend_Session_ID="short")
+    response = await server.post(OFFER, X_Session_ID="short")
     assert problem_of(response) == (400, IdRule.TOO_SHORT.value)
     assert len(server.legs) == 0
 
@@ -229,9 +229,7 @@ async def test_trickle_is_204_without_etag_and_restart_422_with_the_call_kept(se
     trickled = await patch(fragment())
     assert (trickled.status_code, trickled.content) == (204, b"")
     assert "ETag" not in trickled.headers
-    assert (
-        await patch(fragment(candidate="1 1 tcp 1 a.local 9 typ host tcptype active"))
-    ).status_code == 204
+    assert (await patch(fragment(candidate="1 1 tcp 1 a.local 9 typ host tcptype active"))).status_code == 204
     assert problem_of(await patch(fragment("newfrag"), "*")) == (422, "whip.no_ice_restart")
     assert problem_of(await patch(fragment(), None)) == (428, "whip.if_match_missing")
     other = await patch(fragment(), '"other"')

@@ -51,7 +51,7 @@ class WhipClient:
         """POST an offer. Raises `CallError`."""
         headers = {"Content-Type": "application/sdp", **_bearer(self._token)}
         if frontend_session_id is not None:
-            headers["X-Frontend-Session-ID"] = frontend_session_id
+            headers["X-Session-ID"] = frontend_session_id
         try:
             response = await self._http.post(
                 f"{self._url}/whip", params={"agent": agent} if agent else {}, content=offer, headers=headers

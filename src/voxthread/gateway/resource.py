@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
+from structlog.contextvars import clear_contextvars
 
 from voxthread.core.failures import VoiceError
 from voxthread.gateway.cors import Cors
@@ -24,6 +25,7 @@ class Resource:
         self._cors = cors
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        clear_contextvars()  # a request begins outside of any session, whatever its task did before
         request = Request(scope, receive)
         response = await self._respond(request)
         response.headers.setdefault("Cache-Control", "no-store")

@@ -13,6 +13,7 @@ from typing import Literal, Protocol
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
+from structlog.contextvars import bind_contextvars
 
 from voxthread.gateway.body import read_text
 from voxthread.gateway.cors import Cors
@@ -121,7 +122,7 @@ def create_whip_routes(
             "Authorization",
             "Content-Type",
             "If-Match",
-            "X-Frontend-Session-ID",
+            "X-Session-ID",
             "X-Session-Token",
         ),
         exposed_headers=(
@@ -170,15 +171,16 @@ class _Whip:
         offer = await read_text(request, media_type=SDP, accept_header="Accept-Post", max_bytes=MAX_OFFER_BYTES)
         self._peers.check_offer(offer)
         session = await self._door.open(
-            frontend_session_id=request.headers.get("x-frontend-session-id"),
+            frontend_session_id=request.headers.get("x-session-id"),
             principal=principal,
             session_token=credentials.session_token,
             agent=request.query_params.get("agent"),
             via="whip",
         )
+        bind_contextvars(session_id=session.session_id, frontend_session_id=session.frontend_session_id)
         connection = await self._connect(session, offer)
         secret = self._keep(_Resource(session.session_id, f'"{secrets.token_hex(8)}"', connection))
-        log.info("whip.answered", session_id=session.session_id, is_new=session.is_new)
+        log.info("whip.answered", is_new=session.is_new)
         return Response(
             connection.answer,
             201,
@@ -241,6 +243,7 @@ class _Whip:
         resource = self._resources.get(request.path_params["secret"])
         if resource is None or resource.connection.is_closed:
             raise RequestError(404, "whip.no_session", "There is no such WHIP session, or it is over.")
+        bind_contextvars(session_id=resource.session_id)
         # In open mode nobody has a token to show, and the secret URL is the permission.
         if credentials.session_token is not None or not is_anonymous(principal):
             self._door.authorize(

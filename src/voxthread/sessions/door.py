@@ -201,7 +201,7 @@ class SessionDoor:
     ) -> OpenedSession:
         session = self._session_of(session_token, principal)
         session_id = session.session_id
-        if frontend_session_id is not None:
+        if frontend_session_id is not None and frontend_session_id != session_id:  # its own needs no alias
             async with self._names.hold((session.principal, frontend_session_id)):
                 if self._registry.alias_of(session_id) is None:
                     await self._registry.register_alias(session_id, frontend_session_id, component=via)
