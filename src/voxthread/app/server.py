@@ -9,9 +9,11 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import anyio
+from fastapi import FastAPI
 from starlette.applications import Starlette
-from starlette.requests import HTTPConnection
 
+from voxthread import __version__
+from voxthread.app.access import Access
 from voxthread.app.engine_room import open_engines
 from voxthread.app.http import bind, open_http, url_of
 from voxthread.app.policies import speech_policy, turn_policy
@@ -23,6 +25,7 @@ from voxthread.gateway.events import create_events_routes
 from voxthread.gateway.health import create_health_routes
 from voxthread.gateway.hub import EventHub
 from voxthread.gateway.page import create_page_routes
+from voxthread.gateway.sessions_api import create_sessions_routes, refuse_with_problems
 from voxthread.gateway.whip import create_whip_routes
 from voxthread.media.aiortc_seams import host_addresses
 from voxthread.media.legs import Legs, open_legs
@@ -35,7 +38,9 @@ from voxthread.sessions.door import SessionDoor
 from voxthread.sessions.identity import SessionIdMint
 from voxthread.sessions.invalid_ids import InvalidIds
 from voxthread.sessions.registry import SessionRegistry
-from voxthread.sessions.tokens import Authenticator, Scope, TokenVerifier, check_bind
+from voxthread.sessions.stories import SessionStories
+from voxthread.sessions.tokens import Authenticator, TokenVerifier, check_bind
+from voxthread.wire.log import Bus
 
 log = get_logger(__name__)
 
@@ -61,10 +66,11 @@ async def serve(config: Config, agent_file: Path | None, on_ready: Callable[[str
 
 
 class Server:
-    """The roles of one process, wired; `http` is what uvicorn serves."""
+    """The roles of one process, wired; `http` is what uvicorn serves, `bus` the log of its sessions."""
 
-    def __init__(self, http: Starlette, legs: Legs, hub: EventHub) -> None:
+    def __init__(self, http: Starlette, bus: Bus, legs: Legs, hub: EventHub) -> None:
         self.http = http
+        self.bus = bus
         self.legs = legs
         self._hub = hub
 
@@ -81,6 +87,7 @@ async def open_server(config: Config, engines: Engines) -> AsyncIterator[Server]
     invalid_ids = InvalidIds()
     authenticator = _authenticator(config)
     hub = EventHub(bus)
+    stories = SessionStories(bus)
     reception = Reception(hub)
     registry = SessionRegistry(bus, mint=SessionIdMint(), invalid_ids=invalid_ids)
     door = SessionDoor(
@@ -93,37 +100,60 @@ async def open_server(config: Config, engines: Engines) -> AsyncIterator[Server]
     )
     reception.door = door
     orchestrator = Orchestrator(
-        bus, engines, turn=turn_policy(config.turn), speech=speech_policy(config.turn), now=now_ms
+        bus,
+        engines,
+        invalid_ids=invalid_ids,
+        turn=turn_policy(config.turn),
+        speech=speech_policy(config.turn),
+        now=now_ms,
     )
     async with anyio.create_task_group() as tasks:
         await tasks.start(registry.run)
         await tasks.start(hub.run)
+        await tasks.start(stories.run)
         await tasks.start(orchestrator.run, partitions)
         tasks.start_soon(door.run)
         tasks.start_soon(invalid_ids.run)
-        async with open_legs(bus, _media_settings(config), partitions, reception) as legs:
+        settings = _media_settings(config)
+        async with open_legs(bus, settings, partitions, reception, invalid_ids=invalid_ids) as legs:
             reception.legs = legs
-            routes = [
-                *create_whip_routes(
-                    door,
-                    legs,
-                    authenticate=lambda bearer: authenticator.authenticate(bearer, Scope.PUBLISH),
-                    public_url=config.http.public_url,
-                    cors_origins=config.http.cors_origins,
-                ),
-                *create_events_routes(
-                    hub,
-                    door,
-                    legs,
+            access = Access(authenticator, registry)
+            http = FastAPI(
+                title="Voxthread",
+                version=__version__,
+                docs_url=None,
+                redoc_url=None,
+                routes=[
+                    *create_whip_routes(
+                        door,
+                        legs,
+                        authenticate=access.publisher,
+                        public_url=config.http.public_url,
+                        cors_origins=config.http.cors_origins,
+                    ),
+                    *create_events_routes(
+                        hub,
+                        door,
+                        legs,
+                        invalid_ids=invalid_ids,
+                        principal_of=access.follower,
+                        allowed_origins=config.http.cors_origins,
+                    ),
+                    *create_agents_routes(tuple(engines.agents)),
+                    *create_health_routes({"events": hub.unready}),
+                    *create_page_routes(),
+                ],
+            )
+            refuse_with_problems(http)
+            http.include_router(
+                create_sessions_routes(
+                    stories,
                     invalid_ids=invalid_ids,
-                    principal_of=lambda connection: _principal_of(connection, authenticator),
-                    allowed_origins=config.http.cors_origins,
-                ),
-                *create_agents_routes(tuple(engines.agents)),
-                *create_health_routes({"events": hub.unready}),
-                *create_page_routes(),
-            ]
-            yield Server(Starlette(routes=routes), legs, hub)
+                    viewer_of=access.viewer,
+                    is_open=authenticator.is_open,
+                )
+            )
+            yield Server(http, bus, legs, hub)
         tasks.cancel_scope.cancel()
 
 
@@ -148,14 +178,3 @@ def _authenticator(config: Config) -> Authenticator:
         return Authenticator(None)
     verifier = TokenVerifier(key, algorithm=config.auth.algorithm, audience=config.auth.audience)
     return Authenticator(verifier)
-
-
-def _principal_of(connection: HTTPConnection, authenticator: Authenticator) -> str:
-    """Who a socket's bearer token names. Without one nobody in particular: a session token may still join.
-
-    Raises `SessionError` for a token that is wrong.
-    """
-    scheme, _, bearer = connection.headers.get("authorization", "").partition(" ")
-    if scheme.lower() == "bearer":
-        return authenticator.authenticate(bearer.strip(), Scope.READ_EVENTS)
-    return Authenticator(None).authenticate(None, Scope.READ_EVENTS)

@@ -19,12 +19,14 @@ class Journal:
         *,
         session_id: str,
         frontend_session_id: str | None,
+        principal: str,
         epoch: int,
         now: Callable[[], int],
     ) -> None:
         self._writer = writer
         self._session_id = session_id
         self.frontend_session_id = frontend_session_id or session_id
+        self._principal = principal
         self._epoch = epoch
         self._now = now
         self._event_seq = 0
@@ -41,7 +43,8 @@ class Journal:
                     seq=self._event_seq,
                     at_ms=self._now(),
                     event=event,
-                )
+                ),
+                principal=self._principal,
             )
         )
         match event:

@@ -76,6 +76,7 @@ class Session:
             self._events,
             session_id=session_id,
             frontend_session_id=opened.frontend_session_id,
+            principal=opened.principal,
             epoch=epoch,
             now=host.now,
         )

@@ -15,6 +15,8 @@ AGENT_UNKNOWN: Final = "agent_unknown"
 ALIAS_IN_USE: Final = "alias_in_use"
 SESSION_HAS_ALIAS: Final = "session_has_alias"
 SESSION_ID_UNAVAILABLE: Final = "session_id_unavailable"
+SESSION_ID_AMBIGUOUS: Final = "session_id_ambiguous"
+SESSION_EVENTS_EXPIRED: Final = "session_events_expired"
 
 HTTP_STATUS: Final = {
     **{rule.value: 400 for rule in IdRule},
@@ -27,6 +29,8 @@ HTTP_STATUS: Final = {
     AGENT_UNKNOWN: 404,
     ALIAS_IN_USE: 409,
     SESSION_HAS_ALIAS: 409,
+    SESSION_ID_AMBIGUOUS: 409,
+    SESSION_EVENTS_EXPIRED: 410,
     SESSION_ID_UNAVAILABLE: 503,
 }
 

@@ -123,18 +123,22 @@ class Authenticator:
         return self._verifier is None
 
     def authenticate(self, bearer_token: str | None, scope: Scope) -> str:
-        """The principal, which `admin` or `scope` lets do this.
+        """The principal, which `admin` or `scope` lets do this. Raises like `access`."""
+        return self.access(bearer_token, scope).principal
+
+    def access(self, bearer_token: str | None, scope: Scope) -> Access:
+        """What the token grants, `admin` or `scope` among it; in open mode everything, to whoever asks.
 
         Raises `SessionError` `token_missing`, `token_invalid`, `token_expired` or `scope_missing`.
         """
         if self._verifier is None:
-            return f"{ANONYMOUS_PREFIX}{self._random_hex(8)}"
+            return Access(f"{ANONYMOUS_PREFIX}{self._random_hex(8)}", frozenset({Scope.ADMIN.value}))
         if not bearer_token:
             raise SessionError(errors.TOKEN_MISSING, "a bearer token is needed")
         access = self._verifier.verify(bearer_token)
         if access.scopes.isdisjoint({scope.value, Scope.ADMIN.value}):
             raise SessionError(errors.SCOPE_MISSING, f"the bearer token lacks the scope {scope.value}")
-        return access.principal
+        return access
 
 
 def is_anonymous(principal: str) -> bool:
@@ -156,7 +160,7 @@ def session_token_sha256(token: str) -> bytes:
 
 def check_bind(host: str, key: str | None) -> None:
     """Refuse to serve strangers without a key. Raises `SessionError` `key_missing`."""
-    if key or _is_loopback(host):
+    if key or is_loopback(host):
         return
     raise SessionError(
         "key_missing",
@@ -165,7 +169,7 @@ def check_bind(host: str, key: str | None) -> None:
     )
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
     if host == "localhost":
         return True
     try:

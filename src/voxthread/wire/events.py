@@ -4,7 +4,8 @@
      "seq": 12, "turn_id": null, "at": "2026-11-22T09:30:00.123Z", "text": "...", "final": true, ...}
 
 `seq` counts the events of a session from 1 without holes. On the log the CloudEvents 1.0 attributes are
-record headers, so that a generic Kafka tool can route without parsing.
+record headers, so that a generic Kafka tool can route without parsing. One more header, `principal`, says
+whose session it is; it is for the log alone, the JSON that frontends read does not have it.
 """
 
 from datetime import UTC, datetime
@@ -16,6 +17,8 @@ from voxthread.wire.audio import MalformedRecordError
 from voxthread.wire.log import Record
 
 EVENT_VERSION = 1
+
+_PRINCIPAL = "principal"
 
 _TYPES = {kind.TYPE: kind for kind in PUBLIC_EVENTS}
 _ENVELOPE = ("type", "v", "session_id", "frontend_session_id", "epoch", "seq", "at")
@@ -45,8 +48,8 @@ def event_json(envelope: Envelope) -> dict[str, object]:
     }
 
 
-def encode_event(envelope: Envelope) -> Record:
-    headers = (
+def encode_event(envelope: Envelope, *, principal: str | None = None) -> Record:
+    headers: tuple[tuple[str, bytes], ...] = (
         ("ce_specversion", b"1.0"),
         ("ce_id", f"{envelope.session_id}/{envelope.epoch}/{envelope.seq}".encode()),
         ("ce_type", envelope.event.TYPE.encode()),
@@ -54,12 +57,19 @@ def encode_event(envelope: Envelope) -> Record:
         ("ce_subject", envelope.session_id.encode()),
         ("ce_time", format_instant(envelope.at_ms).encode()),
     )
+    if principal is not None:
+        headers = (*headers, (_PRINCIPAL, principal.encode()))
     return Record(envelope.session_id, msgspec.json.encode(event_json(envelope)), headers)
 
 
 def is_public(record: Record) -> bool:
     """Whether a record of `voxthread.events` is an event, not a private input of the turn machine."""
     return any(name == "ce_type" for name, _ in record.headers)
+
+
+def principal_of(record: Record) -> str | None:
+    """Whose session an event is of, if its writer said so."""
+    return next((value.decode(errors="replace") for name, value in record.headers if name == _PRINCIPAL), None)
 
 
 def decode_event(value: bytes) -> Envelope:
