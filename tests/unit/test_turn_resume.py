@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from unit.test_turn_properties import Run, _steps, run
 from voxthread.core import effects as do
 from voxthread.core import inputs as i
+from voxthread.core.playout import Clause
 from voxthread.core.turn_resume import resume
 from voxthread.core.turn_state import State, TurnPolicy, TurnSnapshot
 from voxthread.core.turns import TurnMachine
@@ -69,8 +70,7 @@ def test_speaking_taken_over_goes_on_with_the_reply() -> None:
             utterance="hello",
             speech=None,
             generated_chars=12,
-            clauses=("Hello there.",),
-            synthesized_ms=400,
+            clauses=(Clause("Hello there.", duration_ms=400),),
         ),
         do.ResumePlayout(turn_id=1),
     ]

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from voxthread.core.events import Event
 from voxthread.core.history import Message
+from voxthread.core.playout import Clause
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,6 +66,22 @@ class StartSpeech:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ResumeReply:
+    """Go on with a reply that somebody else was giving: say nothing of it again.
+
+    To be generated like `StartReply` (to `utterance`) or `StartSpeech` (of `speech`). Of what that gives, the
+    first `generated_chars` of text, the `clauses` and the audio counted in them are known already.
+    """
+
+    turn_id: int
+    history: tuple[Message, ...]
+    utterance: str | None
+    speech: str | None
+    generated_chars: int
+    clauses: tuple[Clause, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CommitReply:
     """Release the audio of a speculative reply."""
 
@@ -118,6 +135,7 @@ Effect = (
     | PrepareReply
     | StartReply
     | StartSpeech
+    | ResumeReply
     | CommitReply
     | WithdrawReply
     | CancelReply

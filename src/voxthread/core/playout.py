@@ -1,7 +1,7 @@
 """What of a reply was heard: played milliseconds back to words."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 UNFINISHED_MS_PER_CHARACTER = 60
 """Speaking rate assumed for a clause whose synthesis is not done (Piper joe: 55-65 ms per character)."""
@@ -10,7 +10,7 @@ _WORD = re.compile(r"\S+")
 
 
 @dataclass(slots=True)
-class _Clause:
+class Clause:
     text: str
     duration_ms: int = 0
     is_done: bool = False
@@ -31,43 +31,39 @@ class _Clause:
         return self.text[:end]
 
 
+@dataclass(slots=True)
 class HeardLedger:
     """The planned clauses of one reply and how long the audio of each is."""
 
-    __slots__ = ("_clauses", "_total_ms")
-
-    def __init__(self) -> None:
-        self._clauses: list[_Clause] = []
-        self._total_ms = 0
+    clauses: list[Clause] = field(default_factory=list)
 
     @property
     def total_ms(self) -> int:
-        return self._total_ms
+        return sum(clause.duration_ms for clause in self.clauses)
 
     @property
     def planned_text(self) -> str:
-        return " ".join(clause.text for clause in self._clauses)
+        return " ".join(clause.text for clause in self.clauses)
 
     def plan(self, text: str) -> None:
-        self._clauses.append(_Clause(text.strip()))
+        self.clauses.append(Clause(text.strip()))
 
     def add_audio(self, clause: int, duration_ms: int) -> None:
         """Audio comes clause by clause; audio of one says that those before it are whole."""
-        if not 0 <= clause < len(self._clauses):
-            raise ValueError(f"audio of clause {clause}, but {len(self._clauses)} are planned")
-        for earlier in self._clauses[:clause]:
+        if not 0 <= clause < len(self.clauses):
+            raise ValueError(f"audio of clause {clause}, but {len(self.clauses)} are planned")
+        for earlier in self.clauses[:clause]:
             earlier.is_done = True
-        self._clauses[clause].duration_ms += duration_ms
-        self._total_ms += duration_ms
+        self.clauses[clause].duration_ms += duration_ms
 
     def finish(self) -> None:
-        for clause in self._clauses:
+        for clause in self.clauses:
             clause.is_done = True
 
     def heard_text(self, played_ms: int) -> str:
         heard: list[str] = []
         left_ms = played_ms
-        for clause in self._clauses:
+        for clause in self.clauses:
             if left_ms <= 0:
                 break
             heard.append(clause.heard(left_ms))

@@ -54,6 +54,5 @@ def _resume_reply(snapshot: TurnSnapshot, reply: Reply) -> ResumeReply:
         utterance=reply.utterance,
         speech=reply.speech,
         generated_chars=len(reply.text),
-        clauses=tuple(clause.text for clause in reply.ledger.clauses),
-        synthesized_ms=reply.ledger.total_ms,
+        clauses=tuple(replace(clause) for clause in reply.ledger.clauses),
     )

@@ -5,6 +5,7 @@ from enum import Enum
 
 from voxthread.core.endpointing import EndpointPolicy
 from voxthread.core.failures import Failure
+from voxthread.core.history import Message
 from voxthread.core.playout import HeardLedger
 from voxthread.core.timing import TurnClock
 
@@ -84,13 +85,29 @@ class Utterance:
 
 @dataclass(slots=True)
 class Reply:
-    """One reply of the agent; `utterance` is None for a fixed text (greeting, apology)."""
+    """One reply of the agent, to `utterance` or, when that is None, of the fixed text `speech`."""
 
     turn_id: int
     clock: TurnClock
     utterance: str | None = None
+    speech: str | None = None
+    text: str = ""
+    """What the agent has generated so far."""
     played_ms: int = 0
     has_ended: bool = False
-    early_text: str = ""
-    """Deltas of a speculative reply, published when it is committed."""
     ledger: HeardLedger = field(default_factory=HeardLedger)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TurnSnapshot:
+    """All of a turn machine but its policy and what was only guessed: enough to go on elsewhere."""
+
+    at_ms: int
+    """The instant of the last input."""
+    state: State = State.LISTENING
+    history: tuple[Message, ...] = ()
+    utterance: Utterance | None = None
+    reply: Reply | None = None
+    deadlines: dict[Deadline, int] = field(default_factory=dict)
+    utterance_count: int = 0
+    turn_count: int = 0

@@ -1,5 +1,7 @@
 """What transitions of the turn machine are made of: the state they change and the steps they share."""
 
+from copy import deepcopy
+
 from voxthread.core import events
 from voxthread.core.effects import (
     CancelReply,
@@ -11,26 +13,43 @@ from voxthread.core.effects import (
     WithdrawReply,
 )
 from voxthread.core.failures import Failure
-from voxthread.core.history import History, Message
+from voxthread.core.history import History
 from voxthread.core.timing import TurnClock
-from voxthread.core.turn_state import Deadline, Reply, State, TurnPolicy, Utterance
+from voxthread.core.turn_state import Deadline, Reply, State, TurnPolicy, TurnSnapshot, Utterance
 
 
 class TurnSteps:
     """Holds at most one open utterance, one live reply and one speculative one."""
 
-    def __init__(self, policy: TurnPolicy, history: tuple[Message, ...] = ()) -> None:
+    def __init__(self, policy: TurnPolicy, snapshot: TurnSnapshot | None = None) -> None:
+        """A new conversation, or that of `snapshot` (`turn_resume` says what to do then)."""
+        start = deepcopy(snapshot) if snapshot is not None else TurnSnapshot(at_ms=0)
         self._policy = policy
-        self._history = History(history)
-        self._state = State.LISTENING
-        self._utterance: Utterance | None = None
-        self._reply: Reply | None = None
+        self._at_ms = start.at_ms
+        self._state = start.state
+        self._history = History(start.history)
+        self._utterance = start.utterance
+        self._reply = start.reply
         self._speculation: Reply | None = None
-        self._deadlines: dict[Deadline, int] = {}
-        self._utterance_count = 0
-        self._turn_count = 0
+        self._deadlines = start.deadlines
+        self._utterance_count = start.utterance_count
+        self._turn_count = start.turn_count
         self._effects: list[Effect] = []
         self.stale_inputs = 0
+
+    def snapshot(self) -> TurnSnapshot:
+        return deepcopy(
+            TurnSnapshot(
+                at_ms=self._at_ms,
+                state=self._state,
+                history=self._history.messages,
+                utterance=self._utterance,
+                reply=self._reply,
+                deadlines=self._deadlines,
+                utterance_count=self._utterance_count,
+                turn_count=self._turn_count,
+            )
+        )
 
     def _withdraw_speculation(self) -> None:
         if self._speculation is not None:

@@ -74,12 +74,14 @@ class TurnMachine(TurnSteps):
         if self._is_stale(fact):
             self.stale_inputs += 1
             return []
+        self._at_ms = now
         transition = TRANSITIONS.get((self._state, type(fact)))
         if transition is not None:
             getattr(self, transition)(fact, now)
         return self._take_effects()
 
     def handle_deadline(self, now: int) -> list[Effect]:
+        self._at_ms = now
         for deadline in [name for name, at in self._deadlines.items() if at <= now]:
             if self._deadlines.get(deadline, now + 1) <= now:
                 del self._deadlines[deadline]
@@ -292,8 +294,8 @@ class TurnMachine(TurnSteps):
             self._do(CommitReply(turn_id=reply.turn_id))
             for timing in reply.clock.timings():
                 self._publish(timing)
-            if reply.early_text:
-                self._publish(events.AgentReplyDelta(turn_id=reply.turn_id, text=reply.early_text))
+            if reply.text:
+                self._publish(events.AgentReplyDelta(turn_id=reply.turn_id, text=reply.text))
         else:
             self._do(StartReply(turn_id=reply.turn_id, history=before, utterance=utterance.text))
         self._think(reply, now)
@@ -307,7 +309,7 @@ class TurnMachine(TurnSteps):
 
     def _say(self, text: str, now: int) -> None:
         self._turn_count += 1
-        reply = Reply(self._turn_count, TurnClock(self._turn_count, None))
+        reply = Reply(self._turn_count, TurnClock(self._turn_count, None), speech=text)
         self._do(StartSpeech(turn_id=reply.turn_id, text=text))
         self._think(reply, now)
 
@@ -320,9 +322,8 @@ class TurnMachine(TurnSteps):
     def reply_delta(self, fact: inputs.ReplyDelta, now: int) -> None:
         reply = self._reply_of(fact.turn_id)
         self._mark(reply, "llm_first_token", now)
-        if reply is self._speculation:
-            reply.early_text += fact.text
-        else:
+        reply.text += fact.text
+        if reply is not self._speculation:
             self._publish(events.AgentReplyDelta(turn_id=reply.turn_id, text=fact.text))
         self._postpone_stall(now)
 

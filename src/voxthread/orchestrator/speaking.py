@@ -5,6 +5,7 @@ agent --deltas--> clauses --queue--> speech --packets--> voxthread.out
 """
 
 from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
 
 import anyio
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
@@ -13,6 +14,7 @@ from structlog.contextvars import bind_contextvars
 from voxthread.core.audio import PACKET_MS, RTP_CLOCK_HZ, PcmFrame
 from voxthread.core.failures import AgentError, VoiceError
 from voxthread.core.inputs import AudioSynthesized, ClausePlanned, Input, ReplyDelta, ReplyEnded, ReplyFailed
+from voxthread.core.playout import Clause
 from voxthread.core.sentences import ClauseSplitter
 from voxthread.observability.logs import get_logger
 from voxthread.orchestrator.log_writer import LogWriter
@@ -35,8 +37,38 @@ _TICKS_PER_PACKET = RTP_CLOCK_HZ * PACKET_MS // 1000
 Synthesize = Callable[[str], AsyncIterator[PcmFrame]]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Known:
+    """How far a reply had come with an owner that is gone; nothing of it is told or sent again."""
+
+    generated_chars: int = 0
+    clauses: tuple[Clause, ...] = ()
+    sent_ms: int = 0
+    """Audio of it on `voxthread.out`."""
+    played_ms: int = 0
+
+    @property
+    def synthesized_ms(self) -> int:
+        return sum(clause.duration_ms for clause in self.clauses)
+
+    def sent_whole(self, number: int) -> int | None:
+        """Where the audio of a clause ends, if all of it was sent."""
+        if number >= len(self.clauses) or not self.clauses[number].is_done:
+            return None
+        end_ms = sum(clause.duration_ms for clause in self.clauses[: number + 1])
+        return end_ms if end_ms <= self.sent_ms else None
+
+
+NOTHING = Known()
+
+
 class ReplyTask:
-    """One reply on its way out. `commit` lets its audio go; `cancel` stops all of it at once."""
+    """One reply on its way out. `commit` lets its audio go; `cancel` stops all of it at once.
+
+    A reply that somebody else began (`known`) is generated and synthesized anew, which gives the same text and
+    the same samples, and goes on behind what was sent. If the text comes out otherwise this time, the reply
+    ends with the clauses that were planned: it may be shorter, but says nothing twice.
+    """
 
     def __init__(
         self,
@@ -47,6 +79,7 @@ class ReplyTask:
         stamp: Stamp,
         tell: Callable[[Input], None],
         is_committed: bool,
+        known: Known = NOTHING,
     ) -> None:
         self.turn_id = turn_id
         self._encoder = encoder
@@ -55,8 +88,12 @@ class ReplyTask:
         self._tell = tell
         self._scope = anyio.CancelScope()
         self._committed = anyio.Event()
-        self._sent_ms = 0
-        self._played_ms = 0
+        self._known = known
+        self._generated_chars = 0
+        self._planned_clauses = 0
+        self._made_ms = 0
+        self._sent_ms = known.sent_ms
+        self._played_ms = known.played_ms
         self._advanced = anyio.Event()
         if is_committed:
             self._committed.set()
@@ -99,25 +136,45 @@ class ReplyTask:
         async with clauses, closing(text) as deltas:
             try:
                 async for delta in deltas:
-                    self._tell(ReplyDelta(turn_id=self.turn_id, text=delta))
-                    await self._send_clauses(splitter.feed(delta), clauses)
+                    self._tell_delta(delta)
+                    if not await self._send_clauses(splitter.feed(delta), clauses):
+                        break
+                else:
+                    await self._send_clauses(splitter.finish(), clauses)
             except VoiceError:
                 raise
             except Exception as error:  # an agent is its user's code and may raise anything
                 log.exception("agent.failed")
                 raise AgentError("agent.failed", f"the agent raised {type(error).__name__}") from error
-            await self._send_clauses(splitter.finish(), clauses)
+            for clause in self._known.clauses[self._planned_clauses :]:
+                await clauses.send(clause.text)
 
-    async def _send_clauses(self, found: list[str], clauses: MemoryObjectSendStream[str]) -> None:
+    def _tell_delta(self, delta: str) -> None:
+        told = delta[max(0, self._known.generated_chars - self._generated_chars) :]
+        self._generated_chars += len(delta)
+        if told:
+            self._tell(ReplyDelta(turn_id=self.turn_id, text=told))
+
+    async def _send_clauses(self, found: list[str], clauses: MemoryObjectSendStream[str]) -> bool:
+        """Whether the text is (still) what it was when somebody else began the reply."""
         for clause in found:
-            self._tell(ClausePlanned(turn_id=self.turn_id, text=clause))
+            if self._planned_clauses >= len(self._known.clauses):
+                self._tell(ClausePlanned(turn_id=self.turn_id, text=clause))
+            elif clause != self._known.clauses[self._planned_clauses].text:
+                log.warning("reply.deviates", clause=self._planned_clauses)
+                return False
+            self._planned_clauses += 1
             await clauses.send(clause)
+        return True
 
     async def _speak(self, clauses: MemoryObjectReceiveStream[str], synthesize: Synthesize) -> None:
         number = -1
         async with clauses:
             async for clause in clauses:
                 number += 1
+                if (sent_ms := self._known.sent_whole(number)) is not None:
+                    self._made_ms = sent_ms
+                    continue
                 async with closing(synthesize(clause)) as frames:
                     async for frame in frames:
                         await self._send(self._encoder.encode(frame), number)
@@ -126,14 +183,18 @@ class ReplyTask:
 
     async def _send(self, packets: list[bytes], clause: int) -> None:
         for start in range(0, len(packets), RECORD_PACKETS):
-            batch = tuple(packets[start : start + RECORD_PACKETS])
-            duration_ms = len(batch) * PACKET_MS
-            self._tell(AudioSynthesized(turn_id=self.turn_id, clause=clause, duration_ms=duration_ms))
-            await self._committed.wait()
-            await self._room_for(duration_ms)
-            timestamp = self._sent_ms // PACKET_MS * _TICKS_PER_PACKET
-            await self._out.put(self._stamp.audio(batch, timestamp=timestamp, turn_id=self.turn_id))
-            self._sent_ms += duration_ms
+            batch = packets[start : start + RECORD_PACKETS]
+            began_ms, self._made_ms = self._made_ms, self._made_ms + len(batch) * PACKET_MS
+            new_ms = self._made_ms - max(began_ms, self._known.synthesized_ms)
+            if new_ms > 0:
+                self._tell(AudioSynthesized(turn_id=self.turn_id, clause=clause, duration_ms=new_ms))
+            unsent = tuple(batch[max(0, self._known.sent_ms - began_ms) // PACKET_MS :])
+            if unsent:
+                await self._committed.wait()
+                await self._room_for(len(unsent) * PACKET_MS)
+                timestamp = self._sent_ms // PACKET_MS * _TICKS_PER_PACKET
+                await self._out.put(self._stamp.audio(unsent, timestamp=timestamp, turn_id=self.turn_id))
+                self._sent_ms += len(unsent) * PACKET_MS
 
     async def _room_for(self, duration_ms: int) -> None:
         while self._sent_ms + duration_ms - self._played_ms > MAX_AHEAD_MS:

@@ -1,0 +1,63 @@
+"""A session on `voxthread.state`: what its next owner starts from. The newest record of a key counts.
+
+An empty value is the tombstone of a session that has ended. A newer version of Voxthread reads the snapshots
+of an older one (rolling deploys): fields are only ever added, with defaults.
+"""
+
+import msgspec
+
+from voxthread.core.turn_state import TurnSnapshot
+from voxthread.wire.audio import MalformedRecordError
+from voxthread.wire.facts import SessionOpened
+from voxthread.wire.log import Record
+
+SNAPSHOT_VERSION = 1
+
+
+class SessionSnapshot(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything up to the inputs and events counted here is folded into `turn`."""
+
+    session_id: str
+    epoch: int
+    opened: SessionOpened
+    turn: TurnSnapshot
+    event_seq: int
+    """Number of the last public event."""
+    input_seq: int
+    """Number of the last input of the turn machine."""
+    events_position: int
+    """Where on `voxthread.events` the records after those may begin."""
+    in_position: int
+    """The last record of `voxthread.in` that was dealt with."""
+    audio_position: int
+    """Where on `voxthread.in` the audio begins that the open utterance, or the next one, is made of."""
+    out_position: int
+    """Where on `voxthread.out` audio of the live reply may begin."""
+    frontend_session_id: str | None = None
+    has_greeted: bool = False
+    attempts: int = 0
+    """Takeovers since the session last got on: a session that kills its owners must not kill them all."""
+    v: int = SNAPSHOT_VERSION
+
+
+_encoder = msgspec.json.Encoder()
+_decoder = msgspec.json.Decoder(SessionSnapshot)
+
+
+def encode_snapshot(snapshot: SessionSnapshot) -> Record:
+    return Record(snapshot.session_id, _encoder.encode(snapshot))
+
+
+def encode_tombstone(session_id: str) -> Record:
+    return Record(session_id, b"")
+
+
+def decode_snapshot(value: bytes) -> SessionSnapshot:
+    """Raises `MalformedRecordError`."""
+    try:
+        snapshot = _decoder.decode(value)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise MalformedRecordError(f"not a snapshot: {error}") from None
+    if snapshot.v > SNAPSHOT_VERSION:
+        raise MalformedRecordError(f"snapshot version {snapshot.v}, this reads up to {SNAPSHOT_VERSION}")
+    return snapshot
