@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import anyio
 from playwright.async_api import Browser, async_playwright
 
 from conftest import SkipLoudly
@@ -48,9 +49,10 @@ def find_chromium(skip_loudly: SkipLoudly) -> str:
 async def open_chromium(
     path: str, flags: Sequence[str] = (GRANTS_MICROPHONE, FAKE_MICROPHONE)
 ) -> AsyncIterator[Browser]:
-    async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(executable_path=path, headless=True, args=[*QUIET, *flags])
-        try:
-            yield browser
-        finally:
-            await browser.close()
+    playwright = await async_playwright().start()
+    try:
+        yield await playwright.chromium.launch(executable_path=path, headless=True, args=[*QUIET, *flags])
+    finally:
+        # A test that was cancelled must not leave its browser behind; the driver takes its browsers along.
+        with anyio.CancelScope(shield=True):
+            await playwright.stop()
