@@ -49,7 +49,7 @@ class WhipClient:
 
     async def place(self, offer: str, *, agent: str | None, frontend_session_id: str | None) -> WhipAnswer:
         """POST an offer. Raises `CallError`."""
-        headers = {"Content-Type": "application/sdp", **_bearer(self._token)}
+        headers = {"Content-Type": "application/sdp", **bearer(self._token)}
         if frontend_session_id is not None:
             headers["X-Session-ID"] = frontend_session_id
         try:
@@ -63,7 +63,7 @@ class WhipClient:
                 retryable=True,
             ) from error
         if response.status_code != httpx.codes.CREATED:
-            raise _refusal(response)
+            raise refusal_of(response)
         try:
             session_id = response.headers["X-Session-ID"]
             session_token = response.headers["X-Session-Token"]
@@ -83,21 +83,21 @@ class WhipClient:
         try:
             response = await self._http.delete(
                 answer.location,
-                headers=_bearer(answer.session_token),
+                headers=bearer(answer.session_token),
                 timeout=_DELETE_TIMEOUT_SECONDS,
             )
         except httpx.HTTPError as error:
             detail = f"the server could not be told to end the call ({type(error).__name__})"
             raise CallError("call.unreachable", detail, retryable=True) from error
         if not response.is_success and response.status_code != httpx.codes.NOT_FOUND:
-            raise _refusal(response)
+            raise refusal_of(response)
 
 
-def _bearer(token: str | None) -> dict[str, str]:
+def bearer(token: str | None) -> dict[str, str]:
     return {"Authorization": f"Bearer {token}"} if token else {}
 
 
-def _refusal(response: httpx.Response) -> CallError:
+def refusal_of(response: httpx.Response) -> CallError:
     """The server's problem+json (RFC 9457) as an error of ours."""
     code, detail = "call.refused", response.reason_phrase
     if response.headers.get("Content-Type", "").startswith("application/problem+json"):

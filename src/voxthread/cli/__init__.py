@@ -3,22 +3,27 @@
 One JSON object on standard output with `--json`; progress and logs on standard error; not zero on failure.
 """
 
-import json
 import sys
-from collections.abc import Callable, Coroutine
 from pathlib import Path
-from typing import Annotated, Any, NoReturn, TypeVar
+from typing import Annotated
 
-import anyio
 import typer
-from pydantic import ValidationError
-from rich.console import Console
 
-from voxthread.config import Config, read_config
-from voxthread.core.failures import VoiceError
-from voxthread.observability.logs import configure_logging
-
-DEFAULT_URL = "http://127.0.0.1:8080"
+from voxthread.cli.sessions import session_commands
+from voxthread.cli.terminal import (
+    DEFAULT_URL,
+    AsJson,
+    ConfigFile,
+    Token,
+    Url,
+    config_of,
+    guarded,
+    print_result,
+    progress,
+    run,
+)
+from voxthread.cli.tokens import token_commands
+from voxthread.config import read_config
 
 main = typer.Typer(
     name="voxthread", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__
@@ -27,15 +32,8 @@ bench = typer.Typer(no_args_is_help=True, help="Measure a running server.")
 models = typer.Typer(no_args_is_help=True, help="The bundled models.")
 main.add_typer(bench, name="bench")
 main.add_typer(models, name="models")
-
-progress = Console(stderr=True, highlight=False)
-
-Url = Annotated[str, typer.Option(envvar="VOXTHREAD_URL", help="Base address of the server.")]
-Token = Annotated[str | None, typer.Option(envvar="VOXTHREAD_TOKEN", help="Bearer token, where one is needed.")]
-AsJson = Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")]
-ConfigFile = Annotated[Path | None, typer.Option("--config", exists=True, dir_okay=False, help="A TOML file.")]
-
-T = TypeVar("T")
+main.add_typer(session_commands, name="session")
+main.add_typer(token_commands, name="token")
 
 
 @main.command()
@@ -51,14 +49,14 @@ def serve(
     config_file: ConfigFile = None,
 ) -> None:
     """Run a server: media, agent, models and page. Ready when `GET /readyz` is 200."""
-    config = _config(
+    config = config_of(
         config_file,
         http={"host": host, "port": port, "tls_cert": tls_cert, "tls_key": tls_key},
         media={"max_sessions": max_sessions},
     )
     from voxthread.app.server import serve as run_server
 
-    _run(lambda: run_server(config, agent, _announce))
+    run(lambda: run_server(config, agent, _announce))
 
 
 @main.command()
@@ -85,7 +83,7 @@ def call(
         out=out,
         models_dir=read_config().models_dir,
     )
-    _print(_run(lambda: run_call(options, CallPrinter(progress))), as_json)
+    print_result(run(lambda: run_call(options, CallPrinter(progress))), as_json)
 
 
 @bench.command()
@@ -102,8 +100,8 @@ def latency(
 
     printer = CallPrinter(progress)
     models_dir = read_config().models_dir
-    _print(
-        _run(
+    print_result(
+        run(
             lambda: run_latency_bench(
                 url, turns, agent=agent, token=token, models_dir=models_dir, printer=printer
             )
@@ -118,7 +116,7 @@ def pull_models(as_json: AsJson = False) -> None:
     from voxthread.engines.models import pull
 
     models_dir = read_config().models_dir
-    _guarded(lambda: pull(models_dir))
+    guarded(lambda: pull(models_dir))
     list_models(as_json)
 
 
@@ -128,8 +126,8 @@ def list_models(as_json: AsJson = False) -> None:
     from voxthread.engines.models import list_models as list_files
 
     models_dir = read_config().models_dir
-    files = _guarded(lambda: list_files(models_dir))
-    _print(
+    files = guarded(lambda: list_files(models_dir))
+    print_result(
         {
             "models_dir": str(models_dir),
             "files": [
@@ -154,8 +152,8 @@ def verify_models(as_json: AsJson = False) -> None:
     from voxthread.engines.models import verify
 
     models_dir = read_config().models_dir
-    _guarded(lambda: verify(models_dir))
-    _print({"models_dir": str(models_dir), "verified": True}, as_json)
+    guarded(lambda: verify(models_dir))
+    print_result({"models_dir": str(models_dir), "verified": True}, as_json)
 
 
 def _announce(url: str) -> None:
@@ -163,54 +161,3 @@ def _announce(url: str) -> None:
     progress.print(f"\n  Voxthread is ready. Open [bold]{url}[/bold] and talk.")
     progress.print("  Or call it from another terminal:\n")
     progress.print(f'    {sys.argv[0]} call --url {url} --say "What time is breakfast?"\n', soft_wrap=True)
-
-
-def _config(config_file: Path | None, **sections: dict[str, Any]) -> Config:
-    """Flags over environment over file; what was not given on the command line is left out."""
-    given = {
-        section: {name: value for name, value in values.items() if value is not None}
-        for section, values in sections.items()
-    }
-    try:
-        return read_config(config_file, **{section: values for section, values in given.items() if values})
-    except ValidationError as error:
-        wrong = [f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors()]
-        _fail("config.invalid", "; ".join(wrong))
-
-
-def _run(task: Callable[[], Coroutine[Any, Any, T]]) -> T:
-    """Run to the end; a known error is one line and exit code 1, Ctrl-C is 130."""
-    configure_logging("warning")
-    return _guarded(lambda: anyio.run(task, backend_options={"use_uvloop": True}))
-
-
-def _guarded(work: Callable[[], T]) -> T:
-    try:
-        return work()
-    except KeyboardInterrupt:
-        raise typer.Exit(130) from None
-    except (VoiceError, BaseExceptionGroup) as failed:
-        if (error := _known(failed)) is None:
-            raise
-        _fail(error.code, error.detail)
-
-
-def _known(failed: BaseException) -> VoiceError | None:
-    """The error a task group wrapped, if all it wraps are errors of ours."""
-    if isinstance(failed, BaseExceptionGroup):
-        found = [_known(error) for error in failed.exceptions]
-        return found[0] if all(found) else None
-    return failed if isinstance(failed, VoiceError) else None
-
-
-def _fail(code: str, detail: str) -> NoReturn:
-    progress.print(f"[red]error[/red] {code}: {detail}", soft_wrap=True)
-    raise typer.Exit(1)
-
-
-def _print(result: dict[str, Any], as_json: bool) -> None:
-    if as_json:
-        json.dump(result, sys.stdout, ensure_ascii=False)
-        sys.stdout.write("\n")
-    else:
-        Console(highlight=False).print_json(data=result)
