@@ -64,6 +64,8 @@ class Call:
     ) -> None:
         self.session_id = answer.session_id
         self.frontend_session_id = answer.frontend_session_id
+        self.session_token = answer.session_token
+        """Binds another socket to this session. A secret."""
         self.mouth = mouth
         self.ears = ears
         self._feed = feed
