@@ -53,8 +53,11 @@ def serve(*arguments: str, **environment: str) -> Iterator[Served]:
     reader.start()
     try:
         served.settled.wait(READY_S)
-        assert served.url, f"the server was not ready after {READY_S} s:\n{''.join(served.log)}"
+        assert served.url, f"the server did not get ready:\n{''.join(served.log)}"
         yield served
+    except BaseException as error:
+        error.add_note("".join(["log of the server:\n", *served.log[-60:]]))
+        raise
     finally:
         process.terminate()
         try:
