@@ -1,10 +1,10 @@
 """Understanding the caller: the open utterance's transcription and the end-of-turn model beside it."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 
 import anyio
 from anyio.abc import TaskGroup
-from anyio.streams.memory import MemoryObjectSendStream
+from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
 from voxthread.core.audio import SPEECH_RATE_HZ, PcmFrame
 from voxthread.core.failures import VoiceError
@@ -95,8 +95,10 @@ class Listening:
         except anyio.BrokenResourceError:
             pass  # the transcription has failed, which the machine has been told
 
-    async def _transcribe(self, utterance: _Utterance, audio: AsyncIterator[PcmFrame | Flush]) -> None:
-        with utterance.transcription:
+    async def _transcribe(
+        self, utterance: _Utterance, audio: MemoryObjectReceiveStream[PcmFrame | Flush]
+    ) -> None:
+        with utterance.transcription, audio:
             try:
                 async with closing(self._stt.transcribe(audio)) as transcripts:
                     async for transcript in transcripts:
