@@ -122,6 +122,14 @@ class TurnTiming(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class OrchestratorTakeover(Event):
+    """Another process goes on with the session; for `gap_ms` nobody attended to it."""
+
+    TYPE: ClassVar[str] = "orchestrator.takeover"
+    gap_ms: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SessionIdInvalid(Event):
     TYPE: ClassVar[str] = "session.id_invalid"
     rule: str
@@ -154,6 +162,7 @@ PUBLIC_EVENTS: tuple[type[Event], ...] = (
     AgentSpeechStopped,
     AgentInterrupted,
     TurnTiming,
+    OrchestratorTakeover,
     SessionIdInvalid,
     ErrorOccurred,
 )

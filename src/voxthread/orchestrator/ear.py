@@ -13,6 +13,9 @@ from voxthread.wire.audio import AudioRecord
 PREROLL_MS = 320
 """Audio kept from before speech is noticed: the soft start of a word is part of it."""
 
+WARM_MS = 1_000
+"""Audio before an utterance that brings a fresh ear into the state the old one was in when it began."""
+
 _SAMPLE_BYTES = 2
 
 
@@ -36,8 +39,23 @@ class Ear:
         self._pending = bytearray()
         self._heard_samples = 0
         self._preroll: deque[PcmFrame] = deque()
+        self._trail: deque[tuple[int, int]] = deque()
 
-    def hear(self, record: AudioRecord) -> Iterator[Heard]:
+    @property
+    def is_hearing_speech(self) -> bool:
+        return self._segmenter.is_speaking
+
+    @property
+    def warm_position(self) -> int | None:
+        """Where on the log the audio of `WARM_MS` ago lies; None before any was heard."""
+        return self._trail[0][0] if self._trail else None
+
+    def hear(self, record: AudioRecord, position: int) -> Iterator[Heard]:
+        """`position` is that of the record on `voxthread.in`."""
+        heard_ms = self._heard_samples * 1000 // SPEECH_RATE_HZ
+        self._trail.append((position, heard_ms))
+        while len(self._trail) > 1 and self._trail[1][1] <= heard_ms - WARM_MS:
+            self._trail.popleft()
         for index, packet in enumerate(record.packets):
             if packet:
                 self._pending += self._decoder.decode(packet)

@@ -1,6 +1,7 @@
 """What a session has been told and has not dealt with yet, in order."""
 
 from collections import deque
+from dataclasses import dataclass
 
 import anyio
 
@@ -9,7 +10,16 @@ from voxthread.observability.metrics import AUDIO_DROPPED_SECONDS
 from voxthread.wire.audio import AudioRecord
 from voxthread.wire.facts import InFact
 
-Item = AudioRecord | InFact | Input
+
+@dataclass(frozen=True, slots=True)
+class Arrived:
+    """Something of the session on `voxthread.in`, and where."""
+
+    position: int
+    content: AudioRecord | InFact
+
+
+Item = Arrived | Input
 
 
 class Inbox:
@@ -23,8 +33,8 @@ class Inbox:
 
     def put(self, item: Item) -> None:
         self._items.append(item)
-        if isinstance(item, AudioRecord):
-            self._audio_ms += item.duration_ms
+        if (audio_ms := _audio_ms(item)) > 0:
+            self._audio_ms += audio_ms
             while self._audio_ms > self._max_audio_ms:
                 self._drop_oldest_audio()
         self._arrived.set()
@@ -34,14 +44,19 @@ class Inbox:
             self._arrived = anyio.Event()
             await self._arrived.wait()
         item = self._items.popleft()
-        if isinstance(item, AudioRecord):
-            self._audio_ms -= item.duration_ms
+        self._audio_ms -= _audio_ms(item)
         return item
 
     def _drop_oldest_audio(self) -> None:
         for index, item in enumerate(self._items):
-            if isinstance(item, AudioRecord):
+            if (audio_ms := _audio_ms(item)) > 0:
                 del self._items[index]
-                self._audio_ms -= item.duration_ms
-                AUDIO_DROPPED_SECONDS.labels(direction="in").inc(item.duration_ms / 1000)
+                self._audio_ms -= audio_ms
+                AUDIO_DROPPED_SECONDS.labels(direction="in").inc(audio_ms / 1000)
                 return
+
+
+def _audio_ms(item: Item) -> int:
+    if isinstance(item, Arrived) and isinstance(item.content, AudioRecord):
+        return item.content.duration_ms
+    return 0

@@ -22,25 +22,31 @@ class Journal:
         principal: str,
         epoch: int,
         now: Callable[[], int],
+        event_seq: int = 0,
+        input_seq: int = 0,
     ) -> None:
+        """`event_seq` and `input_seq` are the last numbers used by an owner before this one."""
         self._writer = writer
         self._session_id = session_id
-        self.frontend_session_id = frontend_session_id or session_id
+        self.bound_frontend_session_id = frontend_session_id
         self._principal = principal
         self._epoch = epoch
         self._now = now
-        self._event_seq = 0
-        self._input_seq = 0
+        self.event_seq = event_seq
+        self.input_seq = input_seq
+
+    def bind(self, frontend_session_id: str) -> None:
+        self.bound_frontend_session_id = frontend_session_id
 
     async def publish(self, event: Event) -> None:
-        self._event_seq += 1
+        self.event_seq += 1
         await self._writer.put(
             encode_event(
                 Envelope(
                     session_id=self._session_id,
-                    frontend_session_id=self.frontend_session_id,
+                    frontend_session_id=self.bound_frontend_session_id or self._session_id,
                     epoch=self._epoch,
-                    seq=self._event_seq,
+                    seq=self.event_seq,
                     at_ms=self._now(),
                     event=event,
                 ),
@@ -55,7 +61,16 @@ class Journal:
             case _:
                 pass
 
-    async def record(self, fact: Input | None, now: int) -> None:
-        """Keep an input of the turn machine (None: a deadline fired) for replay."""
-        self._input_seq += 1
-        await self._writer.put(encode_input(self._session_id, self._epoch, self._input_seq, now, fact))
+    async def record(self, fact: Input | None, now: int, in_position: int) -> None:
+        """Keep an input of the turn machine (None: a deadline fired) for replay and for the next owner."""
+        self.input_seq += 1
+        await self._writer.put(
+            encode_input(
+                fact,
+                session_id=self._session_id,
+                epoch=self._epoch,
+                seq=self.input_seq,
+                now=now,
+                in_position=in_position,
+            )
+        )

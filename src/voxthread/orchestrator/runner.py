@@ -12,14 +12,16 @@ from voxthread.core.speech import SpeechPolicy
 from voxthread.core.turn_state import TurnPolicy
 from voxthread.observability.logs import get_logger
 from voxthread.observability.metrics import BUS_RECORDS_FENCED, BUS_RECORDS_MALFORMED
+from voxthread.orchestrator.inbox import Arrived
 from voxthread.orchestrator.phrases import Phrases
 from voxthread.orchestrator.ports import Engines
+from voxthread.orchestrator.recovery import Opening, Recovered
 from voxthread.orchestrator.session import Host, Session
 from voxthread.sessions.invalid_ids import InvalidIds
 from voxthread.wire.audio import MalformedRecordError, decode_audio, is_audio
 from voxthread.wire.dead_letter import dead_letter
 from voxthread.wire.facts import SessionOpened, decode_in_fact
-from voxthread.wire.log import Bus, Record, StoredRecord, Stream
+from voxthread.wire.log import Bus, StoredRecord, Stream
 from voxthread.wire.stamp import Fence
 
 log = get_logger(__name__)
@@ -84,7 +86,7 @@ class Orchestrator:
     async def _read(self, partition: int, position: int, tasks: TaskGroup) -> None:
         async for stored in self._bus.read(Stream.IN, partition, position):
             try:
-                self._route(stored.record, partition, tasks)
+                self._route(stored, partition, tasks)
             except SessionError as error:  # its key is no session id, of which the check has warned
                 await self._dead_letter(stored, partition, error.code)
             except MalformedRecordError as error:
@@ -92,24 +94,25 @@ class Orchestrator:
                 log.warning("record.malformed", session_id=stored.record.key, reason=str(error))
                 await self._dead_letter(stored, partition, str(error))
 
-    def _route(self, record: Record, partition: int, tasks: TaskGroup) -> None:
+    def _route(self, stored: StoredRecord, partition: int, tasks: TaskGroup) -> None:
+        record, position = stored.record, stored.position
         line = self._lines.get(record.key)
         if line is None:
             self._invalid_ids.check(record.key, component="orchestrator", dialect=Dialect.MEDIA)
         if is_audio(record.value):
             audio = decode_audio(record.value)
             if line is not None and self._admits(line, audio.epoch, audio.seq):
-                line.session.inbox.put(audio)
+                line.session.inbox.put(Arrived(position, audio))
             return
         stamped = decode_in_fact(record.value)
         if stamped.session_id != record.key:
             raise MalformedRecordError("the record's session is not its key")
         if line is None:
             if isinstance(stamped.fact, SessionOpened):
-                line = self._open(record.key, stamped.fact, partition, tasks)
+                line = self._open(record.key, Opening(position, stamped.fact), partition, tasks)
                 line.fence.admits(stamped.epoch, stamped.seq)
         elif self._admits(line, stamped.epoch, stamped.seq):
-            line.session.inbox.put(stamped.fact)
+            line.session.inbox.put(Arrived(position, stamped.fact))
 
     def _admits(self, line: _Line, epoch: int, seq: int) -> bool:
         if line.fence.admits(epoch, seq):
@@ -117,10 +120,10 @@ class Orchestrator:
         BUS_RECORDS_FENCED.labels(stream=Stream.IN).inc()
         return False
 
-    def _open(self, session_id: str, opened: SessionOpened, partition: int, tasks: TaskGroup) -> _Line:
-        session = Session(self._host, opened, session_id=session_id, partition=partition, epoch=EPOCH)
+    def _open(self, session_id: str, begin: Opening | Recovered, partition: int, tasks: TaskGroup) -> _Line:
+        session = Session(self._host, begin, session_id=session_id, partition=partition, epoch=EPOCH)
         line = self._lines[session_id] = _Line(session)
-        tasks.start_soon(self._run, session_id, opened, session)
+        tasks.start_soon(self._run, session_id, begin.opened, session)
         return line
 
     async def _run(self, session_id: str, opened: SessionOpened, session: Session) -> None:

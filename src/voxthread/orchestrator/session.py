@@ -19,25 +19,31 @@ from voxthread.core import effects as do
 from voxthread.core import events, inputs
 from voxthread.core.inputs import Input
 from voxthread.core.speech import SpeechPolicy, SpeechSegmenter
-from voxthread.core.turn_state import State, TurnPolicy
+from voxthread.core.turn_resume import resume
+from voxthread.core.turn_state import REPLYING, State, TurnPolicy, TurnSnapshot
 from voxthread.core.turns import TurnMachine
 from voxthread.observability.logs import get_logger
 from voxthread.observability.metrics import STALE_RESULTS_DROPPED
-from voxthread.orchestrator.ear import Ear
-from voxthread.orchestrator.inbox import Inbox, Item
+from voxthread.orchestrator.ear import Ear, Heard
+from voxthread.orchestrator.inbox import Arrived, Inbox, Item
 from voxthread.orchestrator.journal import Journal
 from voxthread.orchestrator.listening import Listening
-from voxthread.orchestrator.log_writer import LogWriter
 from voxthread.orchestrator.phrases import Phrases
 from voxthread.orchestrator.ports import Engines
 from voxthread.orchestrator.preparing import Preparation
-from voxthread.orchestrator.speaking import ReplyTask
+from voxthread.orchestrator.recovery import Opening, Recovered
+from voxthread.orchestrator.session_log import SessionLog
+from voxthread.orchestrator.speaking import NOTHING, Known, ReplyTask
 from voxthread.wire import facts
 from voxthread.wire.audio import AudioRecord
-from voxthread.wire.log import Bus, Stream
+from voxthread.wire.log import Bus
+from voxthread.wire.snapshots import SessionSnapshot, encode_snapshot, encode_tombstone
 from voxthread.wire.stamp import Stamp
 
 log = get_logger(__name__)
+
+_SAVE_EACH_MS = 1_000
+"""While a reply lasts, in which little else changes the state."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,15 +59,19 @@ class Host:
 
 
 class Session:
-    """Runs until it has ended; owns every task and queue of the session."""
+    """Runs until it has ended or is lost to another owner; owns every task and queue of the session."""
 
     def __init__(
-        self, host: Host, opened: facts.SessionOpened, *, session_id: str, partition: int, epoch: int
+        self, host: Host, begin: Opening | Recovered, *, session_id: str, partition: int, epoch: int
     ) -> None:
-        engines = host.engines
+        engines, past = host.engines, begin if isinstance(begin, Recovered) else None
+        opened = begin.opened
         self.inbox = Inbox()
         self._host = host
+        self._session_id = session_id
+        self._epoch = epoch
         self._opened = opened
+        self._past = past
         self._partition = partition
         self._agent = engines.agents.get(opened.agent) or next(iter(engines.agents.values()))
         self._machine = TurnMachine(host.turn)
@@ -69,25 +79,30 @@ class Session:
         self._stages = anyio.create_task_group()
         self._listening = Listening(engines.stt, engines.end_of_turn, self._stages, self.inbox.put)
         self._preparation = Preparation(self._agent, self._stages)
-        self._events = LogWriter(host.bus, Stream.EVENTS, partition)
-        self._out = LogWriter(host.bus, Stream.OUT, partition)
+        self._log = SessionLog(host.bus, partition, past.snapshot if past else None)
         self._stamp = Stamp(session_id, epoch=epoch)
         self._journal = Journal(
-            self._events,
+            self._log.events,
             session_id=session_id,
-            frontend_session_id=opened.frontend_session_id,
+            frontend_session_id=past.snapshot.frontend_session_id if past else opened.frontend_session_id,
             principal=opened.principal,
             epoch=epoch,
             now=host.now,
+            event_seq=past.snapshot.event_seq if past else 0,
+            input_seq=past.snapshot.input_seq if past else 0,
         )
         self._reply: ReplyTask | None = None
-        self._has_greeted = False
+        self._has_greeted = past.snapshot.has_greeted if past else False
+        self._in_position = begin.snapshot.in_position if isinstance(begin, Recovered) else begin.position
+        self._saved_at_ms = 0
+        self._audio_position: int | None = None
+        """Where the open utterance's audio begins; None while there is none."""
 
     async def run(self) -> None:
-        """Publish `session.created`, live the call, and return when it is over and written."""
+        """Live the call, from its beginning or from where the log leaves it, until it is over and written."""
+        await self._log.open()
         async with anyio.create_task_group() as writers:
-            writers.start_soon(self._events.run)
-            writers.start_soon(self._out.run)
+            writers.start_soon(self._log.run)
             try:
                 async with self._stages:
                     await self._live()
@@ -95,45 +110,133 @@ class Session:
             except Exception:
                 await self._journal.publish(events.SessionClosed(reason="failed"))
                 await self._send(facts.CloseLeg(reason="failed"))
+                await self._log.state.put(encode_tombstone(self._session_id))
                 raise
             finally:
-                self._events.close()
-                self._out.close()
+                self._log.close()
 
     async def _live(self) -> None:
-        await self._journal.publish(
-            events.SessionCreated(agent=self._opened.agent, partition=self._partition, via=self._opened.via)
-        )
-        if self._opened.frontend_session_id is not None:
-            await self._journal.publish(events.SessionBound())
+        if self._past is None:
+            await self._begin()
+        else:
+            await self._resume(self._past)
+            self._past = None
         while self._machine.state is not State.CLOSED:
             item: Item | None = None
             deadline = self._machine.deadline()
             patience_ms = math.inf if deadline is None else max(0, deadline - self._host.now())
             with anyio.move_on_after(patience_ms / 1000):
                 item = await self.inbox.get()
-            if isinstance(item, AudioRecord):
-                await self._hear(item)
-            elif isinstance(item, facts.InFact):
-                await self._learn(item)
+            if isinstance(item, Arrived):
+                self._in_position = item.position
+                if isinstance(item.content, AudioRecord):
+                    await self._hear(item.content)
+                else:
+                    await self._learn(item.content)
             else:
                 await self._tell(item)
+        await self._log.state.put(encode_tombstone(self._session_id))
+
+    async def _begin(self) -> None:
+        await self._journal.publish(
+            events.SessionCreated(agent=self._opened.agent, partition=self._partition, via=self._opened.via)
+        )
+        if self._opened.frontend_session_id is not None:
+            await self._journal.publish(events.SessionBound())
+        await self._save()
+
+    # -- from one owner to the next --------------------------------------------------------------------
+
+    async def _resume(self, past: Recovered) -> None:
+        """Say what the last owner did not live to say, hear again what only it had heard, and go on."""
+        now = self._host.now()
+        for event in past.unpublished:
+            await self._journal.publish(event)
+        await self._journal.publish(events.OrchestratorTakeover(gap_ms=max(0, now - past.turn.at_ms)))
+        turn, effects = resume(past.turn, now)
+        self._machine = TurnMachine(self._host.turn, turn)
+        for effect in effects:
+            if isinstance(effect, do.StartTranscription):
+                await self._perform(effect)
+        for position, record in past.audio:
+            for heard in self._ear.hear(record, position):
+                self._feed(heard)
+        self._audio_position = past.snapshot.audio_position if turn.utterance else None
+        for effect in effects:
+            if isinstance(effect, do.ResumeReply):
+                self._resume_reply(effect, past)
+            elif not isinstance(effect, do.StartTranscription):
+                await self._perform(effect)
+        await self._agree_on_speech(turn)
+        await self._save()
+
+    async def _agree_on_speech(self, turn: TurnSnapshot) -> None:
+        """The ear that heard the last second again may disagree with what its predecessor had told."""
+        utterance = turn.utterance
+        was_speaking = utterance is not None and utterance.ended_ms is None
+        if self._ear.is_hearing_speech and not was_speaking:
+            await self._tell(inputs.SpeechStarted(speech_ms=self._host.speech.start_ms))
+        elif was_speaking and not self._ear.is_hearing_speech:
+            await self._tell(inputs.SpeechStopped(silence_ms=self._host.speech.stop_ms))
+
+    def _resume_reply(self, effect: do.ResumeReply, past: Recovered) -> None:
+        if effect.utterance is not None:
+            text = self._agent.reply(effect.history, effect.utterance)
+        else:
+            text = _once(effect.speech or "")
+        played_ms = past.turn.reply.played_ms if past.turn.reply else 0
+        known = Known(
+            generated_chars=effect.generated_chars,
+            clauses=effect.clauses,
+            sent_ms=past.sent_ms,
+            played_ms=played_ms,
+        )
+        self._start_reply(effect.turn_id, text, is_committed=True, known=known)
+
+    async def _save(self) -> None:
+        """Write down what the next owner needs, behind everything that led to it."""
+        audio_position = self._audio_position
+        if audio_position is None:
+            audio_position = self._ear.warm_position
+        await self._log.state.put(
+            encode_snapshot(
+                SessionSnapshot(
+                    session_id=self._session_id,
+                    epoch=self._epoch,
+                    opened=self._opened,
+                    turn=self._machine.snapshot(),
+                    event_seq=self._journal.event_seq,
+                    input_seq=self._journal.input_seq,
+                    events_position=self._log.events.position,
+                    in_position=self._in_position,
+                    audio_position=self._in_position + 1 if audio_position is None else audio_position,
+                    out_position=self._log.out_position,
+                    frontend_session_id=self._journal.bound_frontend_session_id,
+                    has_greeted=self._has_greeted,
+                )
+            )
+        )
+        self._saved_at_ms = self._host.now()
 
     # -- what comes in ---------------------------------------------------------------------------------
 
     async def _hear(self, record: AudioRecord) -> None:
-        for heard in self._ear.hear(record):
+        for heard in self._ear.hear(record, self._in_position):
             if isinstance(heard.edge, inputs.SpeechStarted):
                 await self._tell(heard.edge)
-                for frame in self._ear.take_preroll():
-                    self._listening.feed(frame)
-            if heard.is_speech or heard.edge is not None:
-                self._listening.feed(heard.frame)
-            else:
-                self._listening.feed_silence(heard.frame)
-                self._ear.keep_for_preroll(heard.frame)
+            self._feed(heard)
             if isinstance(heard.edge, inputs.SpeechStopped):
                 await self._tell(heard.edge)
+
+    def _feed(self, heard: Heard) -> None:
+        if isinstance(heard.edge, inputs.SpeechStarted):
+            for frame in self._ear.take_preroll():
+                self._listening.feed(frame)
+        if heard.is_speech or heard.edge is not None:
+            self._listening.feed(heard.frame)
+        else:
+            self._listening.feed_silence(heard.frame)
+            self._ear.keep_for_preroll(heard.frame)
 
     async def _learn(self, fact: facts.InFact) -> None:
         match fact:
@@ -143,12 +246,15 @@ class Session:
                 if not self._has_greeted and self._agent.greeting:
                     self._has_greeted = True
                     await self._tell(inputs.SpeechRequested(text=self._agent.greeting))
+                await self._save()
             case facts.PeerLost(reason=reason):
                 await self._journal.publish(events.SessionDisconnected(reason=reason))
+                await self._save()
             case facts.FrontendBound(frontend_session_id=frontend_session_id):
-                self._journal.frontend_session_id = frontend_session_id
+                self._journal.bind(frontend_session_id)
                 bind_contextvars(frontend_session_id=frontend_session_id)
                 await self._journal.publish(events.SessionBound())
+                await self._save()
             case facts.PlayoutProgress():
                 await self._learn_playout(fact)
             case facts.TextCommand(text=text):
@@ -170,13 +276,16 @@ class Session:
 
     async def _tell(self, fact: Input | None) -> None:
         """Tell the machine a fact (None: its deadline has come) and do what it says."""
-        now, stale_before = self._host.now(), self._machine.stale_inputs
-        await self._journal.record(fact, now)
+        now, stale_before, state_before = self._host.now(), self._machine.stale_inputs, self._machine.state
+        await self._journal.record(fact, now, self._in_position)
         done = self._machine.handle_deadline(now) if fact is None else self._machine.handle(fact, now)
         if self._machine.stale_inputs > stale_before:
             STALE_RESULTS_DROPPED.labels(kind=type(fact).__name__).inc()
         for effect in done:
             await self._perform(effect)
+        is_due = self._machine.state in REPLYING and now - self._saved_at_ms >= _SAVE_EACH_MS
+        if self._machine.state is not state_before or is_due:
+            await self._save()
 
     # -- what goes out ---------------------------------------------------------------------------------
 
@@ -186,10 +295,12 @@ class Session:
                 await self._journal.publish(event)
             case do.StartTranscription(utterance_id=utterance_id):
                 self._listening.start(utterance_id)
+                self._audio_position = self._ear.warm_position
             case do.FinishTranscription(utterance_id=utterance_id):
                 self._listening.finish(utterance_id)
             case do.EndTranscription(utterance_id=utterance_id):
                 self._listening.end(utterance_id)
+                self._audio_position = None
             case do.PredictEndOfTurn(utterance_id=utterance_id):
                 self._listening.predict(utterance_id)
             case do.PrepareReply(history=history, utterance=utterance):
@@ -214,16 +325,21 @@ class Session:
                 await self._send(facts.CloseLeg(reason=reason))
 
     async def _send(self, fact: facts.OutFact) -> None:
-        await self._out.put(self._stamp.out_fact(fact))
+        await self._log.out.put(self._stamp.out_fact(fact))
 
-    def _start_reply(self, turn_id: int, text: AsyncIterator[str], *, is_committed: bool) -> None:
+    def _start_reply(
+        self, turn_id: int, text: AsyncIterator[str], *, is_committed: bool, known: Known = NOTHING
+    ) -> None:
+        if known is NOTHING:
+            self._log.begin_reply()
         self._reply = ReplyTask(
             turn_id,
             encoder=self._host.engines.open_encoder(),
-            out=self._out,
+            out=self._log.out,
             stamp=self._stamp,
             tell=self.inbox.put,
             is_committed=is_committed,
+            known=known,
         )
         self._stages.start_soon(self._reply.run, text, self._host.phrases.synthesize)
 

@@ -1,13 +1,17 @@
-"""Claims on `voxthread.claims`: who a session is, and which frontend id names it.
+"""Claims on `voxthread.claims`: who a session is, which frontend id names it, and who owns a partition.
 
     {"v": 1, "claim": {"kind": "alias.claim", "session_id": "...", "principal": "...", ...}}
 
 A claim asks; the order of the log grants. Every process folds the same records in the same order and so
-comes to the same answer (`sessions.table`), whichever of them asked.
+comes to the same answer (`sessions.table`, `core.owners`), whichever of them asked. The two folds have
+nothing to do with each other: each passes over the other's claims.
 """
+
+from typing import assert_never
 
 import msgspec
 
+from voxthread.core.owners import PartitionChange, PartitionClaim, PartitionHold, PartitionRelease
 from voxthread.wire.audio import MalformedRecordError
 from voxthread.wire.log import Record
 
@@ -67,10 +71,29 @@ class ReaderCaughtUp(_Claim, tag="reader.caught_up", frozen=True):
 
 
 Claim = SessionClaim | SessionRelease | AliasClaim | AliasRelease | TokenClaim | ReaderCaughtUp
+"""Of sessions. Those of partitions are `core.owners.PartitionChange`."""
+
+
+class _PartitionClaim(_Claim, tag="partition.claim", frozen=True):
+    partition: int
+    previous_epoch: int
+    worker_id: str
+
+
+class _PartitionRelease(_Claim, tag="partition.release", frozen=True):
+    partition: int
+    epoch: int
+    worker_id: str
+
+
+class _PartitionHold(_Claim, tag="partition.hold", frozen=True):
+    partition: int
+    epoch: int
+    worker_id: str
 
 
 class ClaimRecord(msgspec.Struct, frozen=True, kw_only=True):
-    claim: Claim
+    claim: Claim | _PartitionClaim | _PartitionRelease | _PartitionHold
     v: int = CLAIM_VERSION
 
 
@@ -83,7 +106,23 @@ def encode_claim(claim: Claim) -> Record:
     return Record(key, _encoder.encode(ClaimRecord(claim=claim)))
 
 
-def decode_claim(value: bytes) -> Claim:
+def encode_partition_change(change: PartitionChange, at_ms: int) -> Record:
+    claim: _PartitionClaim | _PartitionRelease | _PartitionHold
+    match change:
+        case PartitionClaim(partition=partition, previous_epoch=epoch, worker_id=worker_id):
+            claim = _PartitionClaim(
+                partition=partition, previous_epoch=epoch, worker_id=worker_id, at_ms=at_ms
+            )
+        case PartitionRelease(partition=partition, epoch=epoch, worker_id=worker_id):
+            claim = _PartitionRelease(partition=partition, epoch=epoch, worker_id=worker_id, at_ms=at_ms)
+        case PartitionHold(partition=partition, epoch=epoch, worker_id=worker_id):
+            claim = _PartitionHold(partition=partition, epoch=epoch, worker_id=worker_id, at_ms=at_ms)
+        case _:
+            assert_never(change)
+    return Record(str(change.partition), _encoder.encode(ClaimRecord(claim=claim)))
+
+
+def decode_claim(value: bytes) -> Claim | PartitionChange:
     """Raises `MalformedRecordError`, also for a kind or version this reader does not know."""
     try:
         record = _decoder.decode(value)
@@ -91,4 +130,12 @@ def decode_claim(value: bytes) -> Claim:
         raise MalformedRecordError(f"not a claim: {error}") from None
     if record.v != CLAIM_VERSION:
         raise MalformedRecordError(f"claim version {record.v}, this reads {CLAIM_VERSION}")
-    return record.claim
+    match record.claim:
+        case _PartitionClaim(partition=partition, previous_epoch=epoch, worker_id=worker_id):
+            return PartitionClaim(partition=partition, previous_epoch=epoch, worker_id=worker_id)
+        case _PartitionRelease(partition=partition, epoch=epoch, worker_id=worker_id):
+            return PartitionRelease(partition=partition, epoch=epoch, worker_id=worker_id)
+        case _PartitionHold(partition=partition, epoch=epoch, worker_id=worker_id):
+            return PartitionHold(partition=partition, epoch=epoch, worker_id=worker_id)
+        case claim:
+            return claim

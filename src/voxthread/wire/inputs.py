@@ -27,6 +27,8 @@ class InputRecord(msgspec.Struct, frozen=True, kw_only=True):
     epoch: int
     seq: int
     now: int
+    in_position: int = -1
+    """The newest record of `voxthread.in` that had been dealt with."""
     type: str | None = None
     data: dict[str, object] = {}
     kind: typing.Literal["input"] = "input"
@@ -36,12 +38,15 @@ class InputRecord(msgspec.Struct, frozen=True, kw_only=True):
 _decoder = msgspec.json.Decoder(InputRecord)
 
 
-def encode_input(session_id: str, epoch: int, seq: int, now: int, fact: Input | None) -> Record:
+def encode_input(
+    fact: Input | None, *, session_id: str, epoch: int, seq: int, now: int, in_position: int
+) -> Record:
     record = InputRecord(
         session_id=session_id,
         epoch=epoch,
         seq=seq,
         now=now,
+        in_position=in_position,
         type=None if fact is None else type(fact).__name__,
         data={} if fact is None else msgspec.to_builtins(fact),
     )

@@ -40,8 +40,19 @@ class SessionSnapshot(msgspec.Struct, frozen=True, kw_only=True):
     v: int = SNAPSHOT_VERSION
 
 
+class PartitionProgress(msgspec.Struct, frozen=True, kw_only=True):
+    """How far the owner of a partition has read `voxthread.in`: later sessions have no snapshot yet."""
+
+    in_position: int
+    epoch: int
+    v: int = SNAPSHOT_VERSION
+
+
 _encoder = msgspec.json.Encoder()
 _decoder = msgspec.json.Decoder(SessionSnapshot)
+_progress_decoder = msgspec.json.Decoder(PartitionProgress)
+
+_PROGRESS_PREFIX = "partition-"
 
 
 def encode_snapshot(snapshot: SessionSnapshot) -> Record:
@@ -61,3 +72,19 @@ def decode_snapshot(value: bytes) -> SessionSnapshot:
     if snapshot.v > SNAPSHOT_VERSION:
         raise MalformedRecordError(f"snapshot version {snapshot.v}, this reads up to {SNAPSHOT_VERSION}")
     return snapshot
+
+
+def encode_progress(partition: int, progress: PartitionProgress) -> Record:
+    return Record(f"{_PROGRESS_PREFIX}{partition}", _encoder.encode(progress))
+
+
+def is_progress(key: str) -> bool:
+    return key.startswith(_PROGRESS_PREFIX)
+
+
+def decode_progress(value: bytes) -> PartitionProgress:
+    """Raises `MalformedRecordError`."""
+    try:
+        return _progress_decoder.decode(value)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise MalformedRecordError(f"not a progress: {error}") from None

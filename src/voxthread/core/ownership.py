@@ -1,0 +1,308 @@
+"""What one worker does about partitions: claim the orphaned, give some away, release all when it leaves.
+
+Pure. The worker feeds it both streams in log order, `voxthread.claims` in full, `voxthread.control` from when
+it came, and carries out what `handle_deadline` returns. It owns a partition from `Granted` to `Lost`, which
+only the log decides: neither an append that fails nor a log that is away changes what is owned.
+
+What is judged by time (a silent worker) is judged only while the worker's view is current; see `workers`.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import assert_never
+
+from voxthread.core.balance import claim_order, giver_and_taker, score
+from voxthread.core.owners import Owners, PartitionChange, PartitionClaim, PartitionHold, PartitionRelease
+from voxthread.core.workers import ControlRecord, DeathNotice, Heartbeat, LivenessPolicy, Suspicion, Workers
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OwnershipPolicy:
+    liveness: LivenessPolicy = field(default_factory=LivenessPolicy)
+    heartbeat_ms: int = 150
+    rank_ms: int = 50
+    """Whoever is second in line waits so long for the first to claim, the third twice as long."""
+    retry_ms: int = 1_000
+    """After a claim or release was written, how long until it is written again."""
+    round_ms: int = 250
+    """From one change of owners to the next that is only for the sake of balance."""
+    suspicion_ms: int = 2_000
+    """How long a suspicion is worth a claim."""
+    repeat_ms: int = 24 * 3_600_000
+    repeat_records: int = 50_000
+    """After so long, or so many records on the claims, owners say again what they hold."""
+
+
+@dataclass(frozen=True, slots=True)
+class Granted:
+    """This worker owns the partition; `epoch` goes on everything it writes there."""
+
+    partition: int
+    epoch: int
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """The partition is somebody else's, or nobody's; what is still written under `epoch` may be refused."""
+
+    partition: int
+    epoch: int
+
+
+Effect = PartitionClaim | PartitionRelease | PartitionHold | Heartbeat
+
+
+@dataclass(slots=True)
+class _Orphan:
+    """A partition to be claimed: who is first in line, and when this worker does it."""
+
+    first: str
+    claim_at_ms: int
+
+
+class Ownership:
+    """One worker's part. `worker_id` may have been used before; partitions of that life are claimed anew.
+
+    Before it has read `voxthread.claims` up to `claims_head` it claims nothing.
+    """
+
+    def __init__(
+        self, worker_id: str, partitions: int, *, claims_head: int, policy: OwnershipPolicy | None = None
+    ) -> None:
+        self._worker_id = worker_id
+        self._partitions = range(partitions)
+        self._claims_head = claims_head
+        self._has_caught_up = claims_head == 0
+        self._policy = policy or OwnershipPolicy()
+        self._owners = Owners()
+        self._workers = Workers(worker_id, self._policy.liveness)
+        self._held: dict[int, int] = {}
+        self._asked: dict[int, int] = {}
+        self._orphans: dict[int, _Orphan] = {}
+        self._suspected: dict[int, tuple[int, int]] = {}
+        self._is_ready = False
+        self._is_draining = False
+        self._is_unheard = True
+        self._beat_at_ms = 0
+        self._look_at_ms: int | None = None
+        self._changed_ms = 0
+        self._repeated: tuple[int, int] | None = None
+
+    @property
+    def held(self) -> Mapping[int, int]:
+        """The partitions this worker owns and the epoch of each."""
+        return MappingProxyType(self._held)
+
+    @property
+    def next_claim_position(self) -> int:
+        """Where reading `voxthread.claims` goes on."""
+        return self._owners.next_position
+
+    # -- what the worker wants ----------------------------------------------------------------------------
+
+    def set_ready(self, is_ready: bool) -> None:
+        """Begin, or stop, to take partitions; those held stay."""
+        self._is_ready = is_ready
+        self._beat_at_ms = 0
+
+    def drain(self) -> None:
+        """Leave: take nothing more and release everything. There is no way back."""
+        self._is_draining = True
+        self.set_ready(False)
+        self._look_at_ms = 0
+
+    # -- what the log says --------------------------------------------------------------------------------
+
+    def skip_claim(self, position: int, now: int) -> None:
+        """A record on `voxthread.claims` that is about something else."""
+        self._owners.skip(position)
+        self._note_passed(position, now)
+
+    def handle_claim(self, position: int, change: PartitionChange, now: int) -> list[Granted | Lost]:
+        partition = change.partition
+        self._workers.note(change.worker_id, now)
+        took_effect = self._owners.apply(position, change)
+        self._note_passed(position, now)
+        if not took_effect:
+            return []
+        self._changed_ms = now
+        self._look_at_ms = now
+        tenure = self._owners[partition]
+        changes: list[Granted | Lost] = []
+        held = self._held.get(partition)
+        if held is not None and (tenure.epoch, tenure.owner) != (held, self._worker_id):
+            del self._held[partition]
+            changes.append(Lost(partition, held))
+        if tenure.owner == self._worker_id and self._has_asked(change):
+            self._held[partition] = tenure.epoch
+            changes.append(Granted(partition, tenure.epoch))
+        return changes
+
+    def handle_control(self, record: ControlRecord, now: int) -> None:
+        match record:
+            case Heartbeat():
+                if record.worker_id == self._worker_id and record.is_first:
+                    self._is_unheard = False
+                if self._workers.handle_heartbeat(record, now):
+                    self._look_at_ms = now
+            case DeathNotice(worker_id=worker_id):
+                self._workers.handle_death(worker_id, now)
+                if worker_id == self._worker_id:
+                    self._is_unheard = True
+                    self._beat_at_ms = now
+                self._look_at_ms = now
+            case Suspicion(partition=partition, epoch=epoch):
+                if partition in self._partitions:
+                    self._suspected[partition] = (epoch, now + self._policy.suspicion_ms)
+                    self._look_at_ms = now
+            case _:
+                assert_never(record)
+
+    # -- what time says -----------------------------------------------------------------------------------
+
+    def deadline(self) -> int:
+        """When `handle_deadline` wants to be called; never far, for there is always a next heartbeat."""
+        return self._beat_at_ms if self._look_at_ms is None else min(self._beat_at_ms, self._look_at_ms)
+
+    def handle_deadline(self, now: int) -> list[Effect]:
+        """What to append now: heartbeats to `voxthread.control`, the rest to `voxthread.claims`."""
+        effects: list[Effect] = []
+        if now >= self._beat_at_ms:
+            self._beat_at_ms = now + self._policy.heartbeat_ms
+            effects.append(
+                Heartbeat(
+                    worker_id=self._worker_id,
+                    at_ms=now,
+                    is_first=self._is_unheard,
+                    is_ready=self._is_ready,
+                )
+            )
+            effects += self._repeat(now)
+        if self._look_at_ms is not None and now >= self._look_at_ms:
+            effects += self._look(now)
+        return effects
+
+    def _repeat(self, now: int) -> list[PartitionHold]:
+        position = self._owners.next_position
+        if self._repeated is None:
+            self._repeated = (now, position)
+        at_ms, at_position = self._repeated
+        if now - at_ms < self._policy.repeat_ms and position - at_position < self._policy.repeat_records:
+            return []
+        self._repeated = (now, position)
+        return [
+            PartitionHold(partition=partition, epoch=epoch, worker_id=self._worker_id)
+            for partition, epoch in self._held.items()
+        ]
+
+    def _look(self, now: int) -> list[PartitionClaim | PartitionRelease]:
+        """Decide everything anew, and when to look again if nothing happens until then."""
+        self._look_at_ms = None
+        if self._is_draining:
+            return self._release_all(now)
+        if not self._workers.is_current(now) or not self._has_caught_up:
+            return []  # the heartbeat or the record that changes this makes it look again
+        self._workers.forget_the_silent(now)
+        self._look_no_later_than(self._workers.next_death_ms(now))
+        ready = self._workers.ready(now)
+        orphans = {partition for partition in self._partitions if self._is_orphan(partition, now)}
+        loads = self._loads(ready, orphans)
+        if self._worker_id not in ready:
+            self._orphans.clear()
+            return []
+        if not orphans:
+            self._orphans.clear()
+            return self._give(loads, now)
+        self._line_up(orphans, ready, loads, now)
+        return self._claim_due(now)
+
+    def _is_orphan(self, partition: int, now: int) -> bool:
+        tenure = self._owners[partition]
+        if tenure.owner is None:
+            return True
+        if tenure.owner == self._worker_id:
+            return partition not in self._held
+        epoch, until_ms = self._suspected.get(partition, (0, 0))
+        return (epoch == tenure.epoch and now < until_ms) or not self._workers.is_live(tenure.owner, now)
+
+    def _loads(self, ready: list[str], orphans: set[int]) -> dict[str, int]:
+        loads = dict.fromkeys(ready, 0)
+        for partition in self._partitions:
+            owner = self._owners[partition].owner
+            if partition not in orphans and owner in loads:
+                loads[owner] += 1
+        return loads
+
+    def _line_up(self, orphans: set[int], ready: list[str], loads: dict[str, int], now: int) -> None:
+        """Give each new orphan its line; whoever was found first stays so while others come and go."""
+        self._orphans = {p: orphan for p, orphan in self._orphans.items() if p in orphans}
+        for orphan in self._orphans.values():
+            if orphan.first in loads:
+                loads[orphan.first] += 1
+        for partition in sorted(orphans - self._orphans.keys()):
+            line = self._line(partition, ready, loads)
+            loads[line[0]] += 1
+            if self._worker_id in line:
+                wait_ms = line.index(self._worker_id) * self._policy.rank_ms
+            else:  # given away by this worker, which takes it back only if nobody else does
+                wait_ms = self._policy.liveness.lease_ms
+            self._orphans[partition] = _Orphan(line[0], now + wait_ms)
+
+    def _line(self, partition: int, ready: list[str], loads: Mapping[str, int]) -> list[str]:
+        tenure = self._owners[partition]
+        if tenure.owner == self._worker_id:
+            return [self._worker_id]  # of an earlier life, which the others take for this one
+        leaver = tenure.owner or tenure.released_by
+        others = [worker_id for worker_id in ready if worker_id != leaver]
+        return claim_order(partition, others or ready, loads)
+
+    def _claim_due(self, now: int) -> list[PartitionClaim | PartitionRelease]:
+        claims: list[PartitionClaim | PartitionRelease] = []
+        for partition, orphan in self._orphans.items():
+            if now >= orphan.claim_at_ms:
+                orphan.claim_at_ms = now + self._policy.retry_ms
+                epoch = self._asked[partition] = self._owners[partition].epoch
+                claims.append(
+                    PartitionClaim(partition=partition, previous_epoch=epoch, worker_id=self._worker_id)
+                )
+            self._look_no_later_than(orphan.claim_at_ms)
+        return claims
+
+    def _give(self, loads: Mapping[str, int], now: int) -> list[PartitionClaim | PartitionRelease]:
+        """One partition of the one who has most, each round: all see alike who that is and that it is over."""
+        match giver_and_taker(loads):
+            case (self._worker_id, taker):
+                round_ms = self._changed_ms + self._policy.round_ms
+            case _:
+                return []
+        if now < round_ms:
+            self._look_no_later_than(round_ms)
+            return []
+        self._changed_ms = now
+        self._look_no_later_than(now + self._policy.retry_ms)
+        return [self._release(max(self._held, key=lambda partition: score(taker, partition)))]
+
+    def _release_all(self, now: int) -> list[PartitionClaim | PartitionRelease]:
+        self._orphans.clear()
+        if self._held:
+            self._look_at_ms = now + self._policy.retry_ms
+        return [self._release(partition) for partition in self._held]
+
+    def _release(self, partition: int) -> PartitionRelease:
+        return PartitionRelease(partition=partition, epoch=self._held[partition], worker_id=self._worker_id)
+
+    def _has_asked(self, change: PartitionChange) -> bool:
+        """Whether this life wrote the claim; one of an earlier life, under the same id, grants it nothing."""
+        if not isinstance(change, PartitionClaim):
+            return False
+        return self._asked.pop(change.partition, None) == change.previous_epoch
+
+    def _note_passed(self, position: int, now: int) -> None:
+        if not self._has_caught_up and position + 1 >= self._claims_head:
+            self._has_caught_up = True
+            self._look_at_ms = now
+
+    def _look_no_later_than(self, at_ms: int | None) -> None:
+        if at_ms is not None and (self._look_at_ms is None or at_ms < self._look_at_ms):
+            self._look_at_ms = at_ms
