@@ -9,7 +9,7 @@ runs beside it in the session's task group and comes back through the inbox.
 """
 
 import math
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 
 import anyio
@@ -17,6 +17,7 @@ from structlog.contextvars import bind_contextvars
 
 from voxthread.core import effects as do
 from voxthread.core import events, inputs
+from voxthread.core.history import Message
 from voxthread.core.inputs import Input
 from voxthread.core.speech import SpeechPolicy, SpeechSegmenter
 from voxthread.core.turn_resume import resume
@@ -29,11 +30,12 @@ from voxthread.orchestrator.inbox import Arrived, Inbox, Item
 from voxthread.orchestrator.journal import Journal
 from voxthread.orchestrator.listening import Listening
 from voxthread.orchestrator.phrases import Phrases
-from voxthread.orchestrator.ports import Engines
+from voxthread.orchestrator.ports import Agent, Engines
 from voxthread.orchestrator.preparing import Preparation
 from voxthread.orchestrator.recovery import Opening, Recovered
 from voxthread.orchestrator.session_log import SessionLog
 from voxthread.orchestrator.speaking import NOTHING, Known, ReplyTask
+from voxthread.orchestrator.streams import closing
 from voxthread.wire import facts
 from voxthread.wire.audio import AudioRecord
 from voxthread.wire.log import Bus
@@ -181,7 +183,7 @@ class Session:
 
     def _resume_reply(self, effect: do.ResumeReply, past: Recovered) -> None:
         if effect.utterance is not None:
-            text = self._agent.reply(effect.history, effect.utterance)
+            text = _ask(self._agent, effect.history, effect.utterance)
         else:
             text = _once(effect.speech or "")
         played_ms = past.turn.reply.played_ms if past.turn.reply else 0
@@ -307,7 +309,7 @@ class Session:
                 self._preparation.start(history, utterance)
             case do.StartReply(turn_id=turn_id, history=history, utterance=utterance, speculative=speculative):
                 self._preparation.stop()
-                text = self._agent.reply(history, utterance)
+                text = _ask(self._agent, history, utterance)
                 self._start_reply(turn_id, text, is_committed=not speculative)
             case do.StartSpeech(turn_id=turn_id, text=phrase):
                 self._start_reply(turn_id, _once(phrase), is_committed=True)
@@ -352,3 +354,10 @@ class Session:
 
 async def _once(text: str) -> AsyncIterator[str]:
     yield text
+
+
+async def _ask(agent: Agent, history: Sequence[Message], utterance: str) -> AsyncIterator[str]:
+    """The agent's reply; what its author's code raises is raised where the reply is read, not here."""
+    async with closing(agent.reply(history, utterance)) as deltas:
+        async for delta in deltas:
+            yield delta
