@@ -44,6 +44,9 @@ from voxthread.wire.log import Bus
 
 log = get_logger(__name__)
 
+_EPOCH = 1
+"""Of partitions that nobody else can claim."""
+
 
 async def serve(config: Config, agent_file: Path | None, on_ready: Callable[[str], None]) -> None:
     """Run until SIGTERM or SIGINT, then say goodbye to every session. `on_ready` is told the URL."""
@@ -111,7 +114,9 @@ async def open_server(config: Config, engines: Engines) -> AsyncIterator[Server]
         await tasks.start(registry.run)
         await tasks.start(hub.run)
         await tasks.start(stories.run)
-        await tasks.start(orchestrator.run, partitions)
+        await tasks.start(orchestrator.run)
+        for partition in partitions:
+            await orchestrator.take(partition, _EPOCH)
         tasks.start_soon(door.run)
         tasks.start_soon(invalid_ids.run)
         settings = _media_settings(config)

@@ -41,7 +41,9 @@ class TextToSpeech(Protocol):
     def synthesize(self, text: str) -> AsyncIterator[PcmFrame]:
         """Speak one clause or sentence, streaming inside it. Frames have any rate, the same in a call.
 
-        Closing the iterator stops the synthesis within about one frame. Raises `SynthesisError`.
+        Closing the iterator stops the synthesis within about one frame. Adapters that can are deterministic:
+        the same text is the same samples in every process, which lets a takeover go on inside a sentence.
+        Raises `SynthesisError`.
         """
         ...
 

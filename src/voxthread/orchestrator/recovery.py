@@ -51,6 +51,10 @@ class Opening:
     position: int
     opened: SessionOpened
 
+    @property
+    def frontend_session_id(self) -> str | None:
+        return self.opened.frontend_session_id
+
 
 @dataclass(slots=True)
 class Recovered:
@@ -68,6 +72,10 @@ class Recovered:
     @property
     def opened(self) -> SessionOpened:
         return self.snapshot.opened
+
+    @property
+    def frontend_session_id(self) -> str | None:
+        return self.snapshot.frontend_session_id
 
 
 @dataclass(slots=True)
