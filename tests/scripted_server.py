@@ -83,7 +83,7 @@ def numbers_in(pcm: bytes, *, piece_ms: int = 200) -> set[int]:
     samples = np.frombuffer(pcm, "<i2").astype(np.float64)
     size = piece_ms * SPEECH_RATE_HZ // 1000
     pieces = [samples[start : start + size] for start in range(0, len(samples) - size + 1, size // 2)]
-    return {_number(piece) for piece in pieces if min(np.abs(part).max() for part in np.split(piece, 8)) > 1_000}
+    return {_number(piece) for piece in pieces if all(np.abs(np.split(piece, 8)).max(axis=1) > 1_000)}
 
 
 def _number(piece: NDArray[np.float64]) -> int:

@@ -1,4 +1,4 @@
-"""300 calls over real WebRTC, 20 at once, each a number of its own: nobody hears, reads or is told another's."""
+"""300 calls over real WebRTC, 20 at once, each with a number of its own: nobody hears or reads another's."""
 
 from collections.abc import Sequence
 

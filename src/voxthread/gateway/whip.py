@@ -29,6 +29,9 @@ MAX_OFFER_BYTES = 64 * 1024
 MAX_FRAGMENT_BYTES = 16 * 1024
 
 _SESSIONS = "/whip/sessions"
+_FIRST_SWEEP = 128
+"""Resources at which the ended ones are looked for; then at twice those that live, so that none costs all."""
+
 _TOKEN_HOLDER = f"{ANONYMOUS_PREFIX}token_holder"
 """Principal of a request that proves itself by a session token alone."""
 
@@ -158,6 +161,7 @@ class _Whip:
         self._authenticate = authenticate
         self._public_url = public_url
         self._resources: dict[str, _Resource] = {}
+        self._sweep_at = _FIRST_SWEEP
 
     async def post(self, request: Request) -> Response:
         credentials, principal = self._identify(request)
@@ -263,10 +267,12 @@ class _Whip:
             raise
 
     def _keep(self, resource: _Resource) -> str:
-        """Store a resource under a new secret, and forget those whose connection has ended."""
-        self._resources = {
-            secret: each for secret, each in self._resources.items() if not each.connection.is_closed
-        }
+        """Store a resource under a new secret, and now and then forget those whose connection has ended."""
+        if len(self._resources) >= self._sweep_at:
+            self._resources = {
+                secret: each for secret, each in self._resources.items() if not each.connection.is_closed
+            }
+            self._sweep_at = max(_FIRST_SWEEP, 2 * len(self._resources))
         secret = secrets.token_urlsafe(24)
         self._resources[secret] = resource
         return secret
