@@ -64,6 +64,7 @@ class SqliteReader:
         self._loop = asyncio.get_running_loop()
         self._thread = threading.Thread(target=self._run, name="bus-read", daemon=True)
         self._stopping = False
+        self._data_version = -1
         self._lock = threading.Lock()  # guards what follows; held for microseconds
         self._has_ended = False
         self._asked: list[Reading | _Asking] = []
@@ -94,7 +95,7 @@ class SqliteReader:
             return await reading.rows
         finally:
             with self._lock:
-                if reading in self._parked[reading.place]:
+                if reading in self._parked[reading.place]:  # cancelled
                     self._parked[reading.place].remove(reading)
 
     async def ask(self, query: str) -> int:
@@ -123,16 +124,13 @@ class SqliteReader:
     # -- in the thread ------------------------------------------------------------------------------------
 
     def _run(self) -> None:
-        data_version = -1
         look_at = 0.0
         while not self._stopping:
             hints = self._wakes.listen(max(0.0, look_at - monotonic()))
             woken = {self._places[number] for hint in hints for number in _numbers(hint)}
             if monotonic() >= look_at or len(hints) >= _MANY_HINTS:
                 look_at = monotonic() + LOOK_INTERVAL_S
-                (seen,) = self._connection.execute("PRAGMA data_version").fetchone()
-                if seen != data_version:
-                    data_version = seen
+                if self._has_changed():
                     woken = set(self._places)
             with self._lock:
                 self._release(woken)
@@ -144,6 +142,16 @@ class SqliteReader:
             self._has_ended = True
             left = [*self._asked, *(reading for parked in self._parked.values() for reading in parked)]
         self._loop.call_soon_threadsafe(_deliver, [(each, closed) for each in left])
+
+    def _has_changed(self) -> bool:
+        """Whether anything was committed since the last call."""
+        try:
+            (data_version,) = self._connection.execute("PRAGMA data_version").fetchone()
+        except sqlite3.Error:
+            return True  # whoever waits is told what it is when it is read for
+        has_changed: bool = data_version != self._data_version
+        self._data_version = data_version
+        return has_changed
 
     def _release(self, places: Iterable[Place]) -> bool:
         """Move those parked under `places` to those who are read for; call with the lock held."""
@@ -183,6 +191,8 @@ class SqliteReader:
         if rows:
             reading.is_up_to = woken if took_all else None
             return rows
+        if reading.rows.done():
+            return []  # cancelled meanwhile
         with self._lock:
             is_new = self._woken[place] != woken
             (self._asked if is_new else self._parked[place]).append(reading)

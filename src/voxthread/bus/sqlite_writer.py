@@ -38,7 +38,8 @@ log = get_logger(__name__)
 @dataclass(frozen=True, slots=True)
 class _Append:
     place: Place
-    record: Record
+    columns: tuple[int, str, bytes | None, bytes]
+    """Size, key, headers, value."""
     done: asyncio.Future[int]
 
 
@@ -67,7 +68,9 @@ class SqliteWriter:
 
         Raises `BusError` `bus.closed`.
         """
-        append = _Append(place, record, self._loop.create_future())
+        headers = msgspec.msgpack.encode(record.headers) if record.headers else None
+        columns = (size_bytes(record), record.key, headers, record.value)
+        append = _Append(place, columns, self._loop.create_future())
         with self._lock:
             if self._is_closed:
                 raise BusError("bus.closed", "the bus is closed")
@@ -83,12 +86,11 @@ class SqliteWriter:
 
     def _run(self) -> None:
         sweep_at = monotonic()
-        while True:
+        is_last = False
+        while not is_last:
             batch, is_last = self._next_batch(sweep_at)
             if batch:
                 self._store(batch)
-            if is_last:
-                return
             if monotonic() >= sweep_at and self._queue.empty():
                 sweep_at = monotonic() + self._swept()
 
@@ -122,14 +124,10 @@ class SqliteWriter:
             self._loop.call_soon_threadsafe(_settle, batch, positions)
 
     def _insert(self, append: _Append, at_ms: int) -> int:
-        place, record = append.place, append.record
-        statement = self._inserts.get(place)
+        statement = self._inserts.get(append.place)
         if statement is None:
-            statement = self._inserts[place] = _INSERT.format(table=table(place))
-        headers = msgspec.msgpack.encode(record.headers) if record.headers else None
-        stored = self._connection.execute(
-            statement, (at_ms, size_bytes(record), record.key, headers, record.value)
-        )
+            statement = self._inserts[append.place] = _INSERT.format(table=table(append.place))
+        stored = self._connection.execute(statement, (at_ms, *append.columns))
         assert stored.lastrowid is not None
         return stored.lastrowid
 
