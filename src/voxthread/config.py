@@ -94,7 +94,24 @@ class AuthConfig(_Section):
 
 class BusConfig(_Section):
     url: str = "memory"
-    partitions: int = Field(default=8, ge=1)
+    """`memory`, `sqlite:FILE`, or `kafka://host:port,host:port?name=value` with names from below, no password."""
+    partitions: int = Field(default=8, ge=1, le=4_096)
+    """Of a log that is not there yet; sessions are spread over them."""
+    topic_prefix: str = ""
+    """Kafka: stands before the name of every topic, so that several installations share brokers."""
+    security_protocol: Literal["plaintext", "ssl", "sasl_plaintext", "sasl_ssl"] = "plaintext"
+    sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = "SCRAM-SHA-512"
+    sasl_username: str | None = None
+    sasl_password: SecretStr | None = None
+    tls_ca_file: Path | None = None
+    """Kafka: PEM of who signed the brokers' certificates; None trusts what the system trusts."""
+    tls_cert_file: Path | None = None
+    """Kafka: PEM certificate that this client shows."""
+    tls_key_file: Path | None = None
+    replication_factor: int | None = Field(default=None, ge=1)
+    """Kafka: of topics made here; None is 3, or as many as there are brokers."""
+    append_timeout_ms: int = Field(default=30_000, ge=1_000)
+    """Kafka: how long an append waits for brokers that are away."""
 
 
 class Config(BaseSettings):

@@ -135,7 +135,7 @@ def test_a_compacted_stream_forgets_a_key_that_ended(log: sqlite3.Connection) ->
 @pytest.mark.anyio
 async def test_a_reader_overtaken_by_retention_is_told_so_and_can_begin_at_the_oldest(tmp_path: Path) -> None:
     policies = {**POLICIES, Stream.IN: Policy(age_ms=HOUR_MS, partition_bytes=100)}
-    async with SqliteBus(tmp_path / "log.db", policies=policies) as bus:
+    async with SqliteBus(tmp_path / "log.db", partitions=1, policies=policies) as bus:
         for record in numbered(200):
             await bus.append(Stream.IN, 0, record)
         with anyio.fail_after(PATIENCE_S):

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, get_args
 from urllib.parse import parse_qsl, urlsplit
 
 from confluent_kafka import KafkaError
@@ -93,6 +93,9 @@ class KafkaSettings:
                 f"the bus URL may not hold {what}, only {', '.join(_IN_URL)}; a password belongs in the "
                 "configuration, because every user of a machine sees its command lines",
             )
+        for name, allowed in (("security_protocol", SecurityProtocol), ("sasl_mechanism", SaslMechanism)):
+            if name in given and given[name] not in get_args(allowed):
+                raise BusError("bus.bad_url", f"{name} is one of {', '.join(get_args(allowed))}")
         for name in given.keys() & {"tls_ca_file", "tls_cert_file", "tls_key_file"}:
             given[name] = Path(given[name])
         return replace(self, servers=parts.netloc, **given)

@@ -5,9 +5,7 @@ from time import monotonic, sleep
 from typing import Final
 
 from confluent_kafka import KafkaError, KafkaException
-from confluent_kafka.admin import AdminClient
-from confluent_kafka.admin._metadata import ClusterMetadata
-from confluent_kafka.cimpl import NewTopic
+from confluent_kafka.admin import AdminClient, ClusterMetadata, NewTopic
 
 from voxthread.bus.kafka_settings import ANSWER_PATIENCE_S, MESSAGE_MAX_BYTES, KafkaSettings, bus_error
 from voxthread.bus.policies import COMPACTION_LAG_MS, MINUTE_MS, POLICIES, TOMBSTONE_MS, Policy
