@@ -4,12 +4,11 @@ Pure. The worker feeds it both streams in log order, `voxthread.claims` in full,
 it came, and carries out what `handle_deadline` returns. It owns a partition from `Granted` to `Lost`, which
 only the log decides: neither an append that fails nor a log that is away changes what is owned.
 
-What is judged by time (a silent worker) is judged only while the worker's view is current; see `workers`.
+While the log is away nothing is claimed. How silence is told from not listening: `workers`.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from types import MappingProxyType
 from typing import assert_never
 
 from voxthread.core.balance import claim_order, giver_and_taker, score
@@ -26,7 +25,7 @@ class OwnershipPolicy:
     retry_ms: int = 1_000
     """After a claim or release was written, how long until it is written again."""
     round_ms: int = 250
-    """From one change of owners to the next that is only for the sake of balance."""
+    """From any change of owners or workers to a move that is only for the sake of balance."""
     suspicion_ms: int = 2_000
     """How long a suspicion is worth a claim."""
     repeat_ms: int = 24 * 3_600_000
@@ -50,7 +49,7 @@ class Lost:
     epoch: int
 
 
-Effect = PartitionClaim | PartitionRelease | PartitionHold | Heartbeat
+Effect = PartitionChange | Heartbeat | DeathNotice
 
 
 @dataclass(slots=True)
@@ -62,18 +61,12 @@ class _Orphan:
 
 
 class Ownership:
-    """One worker's part. `worker_id` may have been used before; partitions of that life are claimed anew.
+    """One worker's part. `worker_id` may have been used before; partitions of that life are claimed anew."""
 
-    Before it has read `voxthread.claims` up to `claims_head` it claims nothing.
-    """
-
-    def __init__(
-        self, worker_id: str, partitions: int, *, claims_head: int, policy: OwnershipPolicy | None = None
-    ) -> None:
+    def __init__(self, worker_id: str, partitions: int, policy: OwnershipPolicy | None = None) -> None:
         self._worker_id = worker_id
         self._partitions = range(partitions)
-        self._claims_head = claims_head
-        self._has_caught_up = claims_head == 0
+        self._claims_head: int | None = None
         self._policy = policy or OwnershipPolicy()
         self._owners = Owners()
         self._workers = Workers(worker_id, self._policy.liveness)
@@ -86,18 +79,14 @@ class Ownership:
         self._is_unheard = True
         self._beat_at_ms = 0
         self._look_at_ms: int | None = None
+        self._silent: list[str] = []
         self._changed_ms = 0
         self._repeated: tuple[int, int] | None = None
 
     @property
     def held(self) -> Mapping[int, int]:
         """The partitions this worker owns and the epoch of each."""
-        return MappingProxyType(self._held)
-
-    @property
-    def next_claim_position(self) -> int:
-        """Where reading `voxthread.claims` goes on."""
-        return self._owners.next_position
+        return self._held
 
     # -- what the worker wants ----------------------------------------------------------------------------
 
@@ -114,20 +103,24 @@ class Ownership:
 
     # -- what the log says --------------------------------------------------------------------------------
 
+    def catch_up_to(self, claims_head: int) -> None:
+        """Claim nothing before `voxthread.claims` has been read up to this position; called before it is."""
+        self._claims_head = claims_head
+
     def skip_claim(self, position: int, now: int) -> None:
         """A record on `voxthread.claims` that is about something else."""
+        if not self._has_caught_up:
+            self._look_at_ms = now
         self._owners.skip(position)
-        self._note_passed(position, now)
 
     def handle_claim(self, position: int, change: PartitionChange, now: int) -> list[Granted | Lost]:
-        partition = change.partition
-        self._workers.note(change.worker_id, now)
-        took_effect = self._owners.apply(position, change)
-        self._note_passed(position, now)
-        if not took_effect:
+        self._workers.note(change.worker_id)
+        if not self._has_caught_up:
+            self._look_at_ms = now
+        if not self._owners.apply(position, change):
             return []
-        self._changed_ms = now
-        self._look_at_ms = now
+        self._changed_ms = self._look_at_ms = now
+        partition = change.partition
         tenure = self._owners[partition]
         changes: list[Granted | Lost] = []
         held = self._held.get(partition)
@@ -142,12 +135,13 @@ class Ownership:
     def handle_control(self, record: ControlRecord, now: int) -> None:
         match record:
             case Heartbeat():
-                if record.worker_id == self._worker_id and record.is_first:
-                    self._is_unheard = False
                 if self._workers.handle_heartbeat(record, now):
-                    self._look_at_ms = now
+                    self._changed_ms = self._look_at_ms = now
+                if record.worker_id == self._worker_id:
+                    self._is_unheard = self._is_unheard and not record.is_first
+                    self._silent += self._workers.silent()
             case DeathNotice(worker_id=worker_id):
-                self._workers.handle_death(worker_id, now)
+                self._workers.handle_death(worker_id)
                 if worker_id == self._worker_id:
                     self._is_unheard = True
                     self._beat_at_ms = now
@@ -163,11 +157,16 @@ class Ownership:
 
     def deadline(self) -> int:
         """When `handle_deadline` wants to be called; never far, for there is always a next heartbeat."""
+        if self._silent:
+            return 0
         return self._beat_at_ms if self._look_at_ms is None else min(self._beat_at_ms, self._look_at_ms)
 
     def handle_deadline(self, now: int) -> list[Effect]:
-        """What to append now: heartbeats to `voxthread.control`, the rest to `voxthread.claims`."""
-        effects: list[Effect] = []
+        """What to append now: partition changes to `voxthread.claims`, the rest to `voxthread.control`."""
+        effects: list[Effect] = [
+            DeathNotice(worker_id=worker_id, by=self._worker_id) for worker_id in self._silent
+        ]
+        self._silent.clear()
         if now >= self._beat_at_ms:
             self._beat_at_ms = now + self._policy.heartbeat_ms
             effects.append(
@@ -203,9 +202,7 @@ class Ownership:
             return self._release_all(now)
         if not self._workers.is_current(now) or not self._has_caught_up:
             return []  # the heartbeat or the record that changes this makes it look again
-        self._workers.forget_the_silent(now)
-        self._look_no_later_than(self._workers.next_death_ms(now))
-        ready = self._workers.ready(now)
+        ready = self._workers.ready()
         orphans = {partition for partition in self._partitions if self._is_orphan(partition, now)}
         loads = self._loads(ready, orphans)
         if self._worker_id not in ready:
@@ -224,7 +221,7 @@ class Ownership:
         if tenure.owner == self._worker_id:
             return partition not in self._held
         epoch, until_ms = self._suspected.get(partition, (0, 0))
-        return (epoch == tenure.epoch and now < until_ms) or not self._workers.is_live(tenure.owner, now)
+        return (epoch == tenure.epoch and now < until_ms) or not self._workers.is_live(tenure.owner)
 
     def _loads(self, ready: list[str], orphans: set[int]) -> dict[str, int]:
         loads = dict.fromkeys(ready, 0)
@@ -298,11 +295,10 @@ class Ownership:
             return False
         return self._asked.pop(change.partition, None) == change.previous_epoch
 
-    def _note_passed(self, position: int, now: int) -> None:
-        if not self._has_caught_up and position + 1 >= self._claims_head:
-            self._has_caught_up = True
-            self._look_at_ms = now
+    @property
+    def _has_caught_up(self) -> bool:
+        return self._claims_head is not None and self._owners.next_position >= self._claims_head
 
-    def _look_no_later_than(self, at_ms: int | None) -> None:
-        if at_ms is not None and (self._look_at_ms is None or at_ms < self._look_at_ms):
+    def _look_no_later_than(self, at_ms: int) -> None:
+        if self._look_at_ms is None or at_ms < self._look_at_ms:
             self._look_at_ms = at_ms

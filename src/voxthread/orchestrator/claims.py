@@ -14,7 +14,7 @@ from anyio.abc import TaskGroup, TaskStatus
 from voxthread.core.failures import BusError
 from voxthread.core.owners import PartitionChange
 from voxthread.core.ownership import Effect, Granted, Lost, Ownership, OwnershipPolicy
-from voxthread.core.workers import Heartbeat
+from voxthread.core.workers import DeathNotice, Heartbeat
 from voxthread.observability import clock
 from voxthread.observability.logs import get_logger
 from voxthread.observability.metrics import BUS_RECORDS_MALFORMED
@@ -120,7 +120,7 @@ class PartitionClaims:
                 elif not error.retryable:
                     raise
                 self._bus_failed(error, stream)
-            await anyio.sleep(_RETRY_S)
+                await anyio.sleep(_RETRY_S)
 
     async def _claims_start(self) -> int:
         oldest = await self._bus.oldest(Stream.CLAIMS, 0)
@@ -183,9 +183,14 @@ class PartitionClaims:
             self._in_flight.discard(in_flight)
 
     def _encoded(self, effect: Effect) -> tuple[Stream, Record]:
-        if isinstance(effect, Heartbeat):
-            return Stream.CONTROL, encode_control(replace(effect, sessions=self._sessions()))
-        return Stream.CLAIMS, encode_partition_change(effect, self._now())
+        match effect:
+            case Heartbeat():
+                return Stream.CONTROL, encode_control(replace(effect, sessions=self._sessions()))
+            case DeathNotice():
+                log.warning("worker.silent", worker_id=effect.worker_id)
+                return Stream.CONTROL, encode_control(effect)
+            case _:
+                return Stream.CLAIMS, encode_partition_change(effect, self._now())
 
     def _bus_failed(self, error: BusError, stream: Stream) -> None:
         if not self._is_bus_away:

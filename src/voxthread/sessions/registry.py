@@ -8,6 +8,7 @@ from anyio.abc import TaskStatus
 
 from voxthread.core.failures import SessionError
 from voxthread.core.ids import Dialect, FrontendSessionId, IdRule, MediaSessionId, refusal
+from voxthread.core.owners import PartitionChange
 from voxthread.observability import clock
 from voxthread.observability.logs import get_logger
 from voxthread.observability.metrics import BUS_RECORDS_MALFORMED
@@ -273,6 +274,9 @@ class SessionRegistry:
             self._table.skip(stored.position)
             BUS_RECORDS_MALFORMED.labels(Stream.CLAIMS.value).inc()
             log.warning("claim.malformed", position=stored.position, detail=str(error))
+            return
+        if isinstance(claim, PartitionChange):
+            self._table.skip(stored.position)
             return
         refused = self._table.apply(stored.position, claim)
         match refused, claim:

@@ -110,9 +110,7 @@ def encode_partition_change(change: PartitionChange, at_ms: int) -> Record:
     claim: _PartitionClaim | _PartitionRelease | _PartitionHold
     match change:
         case PartitionClaim(partition=partition, previous_epoch=epoch, worker_id=worker_id):
-            claim = _PartitionClaim(
-                partition=partition, previous_epoch=epoch, worker_id=worker_id, at_ms=at_ms
-            )
+            claim = _PartitionClaim(partition=partition, previous_epoch=epoch, worker_id=worker_id, at_ms=at_ms)
         case PartitionRelease(partition=partition, epoch=epoch, worker_id=worker_id):
             claim = _PartitionRelease(partition=partition, epoch=epoch, worker_id=worker_id, at_ms=at_ms)
         case PartitionHold(partition=partition, epoch=epoch, worker_id=worker_id):
