@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from collections import Counter
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -192,25 +193,25 @@ async def test_offer_that_never_connects_is_gone_after_the_setup_timeout() -> No
         assert len(served.server.legs) == 0
 
 
-def open_sockets() -> int:
-    return sum("socket:" in str(link.readlink()) for link in Path("/proc/self/fd").iterdir() if link.exists())
-
-
-async def settle(is_so: Callable[[], bool], seconds: float = 5) -> None:
-    with anyio.fail_after(seconds):
-        while not is_so():
-            await checkpoint()
+def held() -> Counter[str]:
+    """Tasks by what they run, and sockets, of this process: of the server and of its caller."""
+    targets = [link.readlink() for link in Path("/proc/self/fd").iterdir() if link.is_symlink()]
+    tasks = [task.get_coro().__qualname__ for task in asyncio.all_tasks()]
+    return Counter([*tasks, *["socket" for target in targets if str(target).startswith("socket:")]])
 
 
 async def test_hanging_up_frees_every_task_and_socket() -> None:
     async with serve_scripted(scripted_engines(hears=HEARS * 3, says=[ANSWER])) as served:
         async with open_call(served.url, patience=HASTY) as call:
             await ask(call)
-        tasks, sockets = len(asyncio.all_tasks()), open_sockets()
+        before = held()
         for _ in range(3):
             async with open_call(served.url, patience=HASTY) as call:
                 await ask(call)
-        await settle(lambda: len(asyncio.all_tasks()) <= tasks and open_sockets() <= sockets)
+        with anyio.move_on_after(5):
+            while held() - before:
+                await checkpoint()
+        assert held() - before == Counter()
         assert len(served.server.legs) == 0
 
 
