@@ -39,6 +39,11 @@ class LogWriter:
         """No more will come; what is queued is still written."""
         self._send.close()
 
+    def discard(self) -> None:
+        """What is queued is not written any more."""
+        self._send.close()
+        self._receive.close()
+
     async def run(self) -> None:
         async with self._receive:
             async for record, after in self._receive:
@@ -47,11 +52,11 @@ class LogWriter:
                 self.position = await self._append(record)
                 self._written_count += 1
                 self._written.set()
+                self._written = anyio.Event()
 
     async def settled(self, count: int) -> None:
         """Wait until the first `count` records are on the log."""
         while self._written_count < count:
-            self._written = anyio.Event()
             await self._written.wait()
 
     async def _append(self, record: Record) -> int:

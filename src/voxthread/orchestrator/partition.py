@@ -9,9 +9,9 @@ from anyio.abc import TaskGroup
 from voxthread.core.failures import BusError, SessionError
 from voxthread.observability.logs import get_logger
 from voxthread.observability.metrics import BUS_RECORDS_FENCED, BUS_RECORDS_MALFORMED
-from voxthread.orchestrator.inbox import Arrived
+from voxthread.orchestrator.inbox import Arrived, Inbox
 from voxthread.orchestrator.recovery import Opening, Recovered, recover
-from voxthread.orchestrator.session import Host, Session
+from voxthread.orchestrator.session import Host, Place, Session
 from voxthread.wire.audio import MalformedRecordError, decode_audio, is_audio
 from voxthread.wire.dead_letter import dead_letter
 from voxthread.wire.facts import SessionOpened, decode_in_fact
@@ -28,10 +28,10 @@ _RETRY_S = 0.2
 class _Line:
     """A session that runs here, and what its records must pass."""
 
-    __slots__ = ("fence", "from_position", "session")
+    __slots__ = ("fence", "from_position", "inbox")
 
-    def __init__(self, session: Session, from_position: int) -> None:
-        self.session = session
+    def __init__(self, from_position: int) -> None:
+        self.inbox = Inbox()
         self.from_position = from_position
         self.fence = Fence()
 
@@ -64,10 +64,7 @@ class OwnedPartition:
         for session_id, recovered in recovery.sessions.items():
             self._start(session_id, recovered, recovered.snapshot.in_position + 1, tasks)
         self._ended = recovery.ended
-        starts = [line.from_position for line in self._lines.values()]
-        if recovery.in_position is not None:
-            starts.append(recovery.in_position)
-        self._position = min(starts) if starts else await self._host.bus.head(Stream.IN, self._partition)
+        self._position = min([recovery.in_position, *(line.from_position for line in self._lines.values())])
         if recovery.sessions:
             log.info("partition.taken_over", partition=self._partition, sessions=len(recovery.sessions))
 
@@ -103,14 +100,14 @@ class OwnedPartition:
         if is_audio(record.value):
             audio = decode_audio(record.value)
             if line is not None and _admits(line, audio.epoch, audio.seq):
-                line.session.inbox.put(Arrived(position, audio))
+                line.inbox.put(Arrived(position, audio))
             return
         stamped = decode_in_fact(record.value)
         if stamped.session_id != record.key:
             raise MalformedRecordError("the record's session is not its key")
         if line is not None:
             if _admits(line, stamped.epoch, stamped.seq):
-                line.session.inbox.put(Arrived(position, stamped.fact))
+                line.inbox.put(Arrived(position, stamped.fact))
         elif isinstance(stamped.fact, SessionOpened) and record.key not in self._ended:
             line = self._start(record.key, Opening(position, stamped.fact), position + 1, tasks)
             line.fence.admits(stamped.epoch, stamped.seq)
@@ -118,19 +115,17 @@ class OwnedPartition:
     def _start(
         self, session_id: str, begin: Opening | Recovered, from_position: int, tasks: TaskGroup
     ) -> _Line:
-        session = Session(
-            self._host, begin, session_id=session_id, partition=self._partition, epoch=self._epoch
-        )
-        line = self._lines[session_id] = _Line(session, from_position)
-        tasks.start_soon(self._run, session_id, begin, session)
+        line = self._lines[session_id] = _Line(from_position)
+        tasks.start_soon(self._run, session_id, begin, line.inbox)
         return line
 
-    async def _run(self, session_id: str, begin: Opening | Recovered, session: Session) -> None:
+    async def _run(self, session_id: str, begin: Opening | Recovered, inbox: Inbox) -> None:
         structlog.contextvars.bind_contextvars(
             session_id=session_id, frontend_session_id=begin.frontend_session_id or session_id
         )
+        place = Place(session_id=session_id, partition=self._partition, epoch=self._epoch)
         try:
-            await session.run()
+            await Session(self._host, begin, place, inbox).run()
         except Exception:  # the supervisor of sessions: one that crashes must not take the others along
             log.exception("session.crashed")
         finally:

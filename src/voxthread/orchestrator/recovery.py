@@ -82,8 +82,8 @@ class Recovered:
 class Recovery:
     sessions: dict[str, Recovered]
     ended: set[str]
-    in_position: int | None
-    """Everything of the partition before it was dealt with; None for a partition nobody has ever owned."""
+    in_position: int
+    """Every session opened before it has a snapshot; 0 for a partition that nobody has owned."""
 
 
 class _Folding:
@@ -145,10 +145,10 @@ async def recover(bus: Bus, partition: int, policy: TurnPolicy) -> Recovery:
     return Recovery(sessions, ended, in_position)
 
 
-async def _read_state(bus: Bus, partition: int) -> tuple[dict[str, SessionSnapshot], set[str], int | None]:
+async def _read_state(bus: Bus, partition: int) -> tuple[dict[str, SessionSnapshot], set[str], int]:
     snapshots: dict[str, SessionSnapshot] = {}
     ended: set[str] = set()
-    in_position: int | None = None
+    in_position = 0
     async for stored in _until_now(bus, Stream.STATE, partition, 0):
         key, value = stored.record.key, stored.record.value
         try:

@@ -60,35 +60,40 @@ class Host:
     now: Callable[[], int]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """Which session, where on the log, and under which epoch."""
+
+    session_id: str
+    partition: int
+    epoch: int
+
+
 class Session:
     """Runs until it has ended or is lost to another owner; owns every task and queue of the session."""
 
-    def __init__(
-        self, host: Host, begin: Opening | Recovered, *, session_id: str, partition: int, epoch: int
-    ) -> None:
+    def __init__(self, host: Host, begin: Opening | Recovered, place: Place, inbox: Inbox) -> None:
         engines, past = host.engines, begin if isinstance(begin, Recovered) else None
         opened = begin.opened
-        self.inbox = Inbox()
+        self._inbox = inbox
         self._host = host
-        self._session_id = session_id
-        self._epoch = epoch
+        self._place = place
         self._opened = opened
         self._past = past
-        self._partition = partition
         self._agent = engines.agents.get(opened.agent) or next(iter(engines.agents.values()))
         self._machine = TurnMachine(host.turn)
         self._ear = Ear(engines.open_decoder(), engines.open_voice_activity(), SpeechSegmenter(host.speech))
         self._stages = anyio.create_task_group()
-        self._listening = Listening(engines.stt, engines.end_of_turn, self._stages, self.inbox.put)
+        self._listening = Listening(engines.stt, engines.end_of_turn, self._stages, self._inbox.put)
         self._preparation = Preparation(self._agent, self._stages)
-        self._log = SessionLog(host.bus, partition, past.snapshot if past else None)
-        self._stamp = Stamp(session_id, epoch=epoch)
+        self._log = SessionLog(host.bus, place.partition, past.snapshot if past else None)
+        self._stamp = Stamp(place.session_id, epoch=place.epoch)
         self._journal = Journal(
             self._log.events,
-            session_id=session_id,
+            session_id=place.session_id,
             frontend_session_id=past.snapshot.frontend_session_id if past else opened.frontend_session_id,
             principal=opened.principal,
-            epoch=epoch,
+            epoch=place.epoch,
             now=host.now,
             event_seq=past.snapshot.event_seq if past else 0,
             input_seq=past.snapshot.input_seq if past else 0,
@@ -102,20 +107,27 @@ class Session:
 
     async def run(self) -> None:
         """Live the call, from its beginning or from where the log leaves it, until it is over and written."""
-        await self._log.open()
-        async with anyio.create_task_group() as writers:
-            writers.start_soon(self._log.run)
-            try:
-                async with self._stages:
-                    await self._live()
-                    self._stages.cancel_scope.cancel()
-            except Exception:
-                await self._journal.publish(events.SessionClosed(reason="failed"))
-                await self._send(facts.CloseLeg(reason="failed"))
-                await self._log.state.put(encode_tombstone(self._session_id))
-                raise
-            finally:
-                self._log.close()
+        try:
+            await self._log.open()
+            async with anyio.create_task_group() as writers:
+                writers.start_soon(self._log.run)
+                await self._live_and_close()
+        finally:
+            self._listening.end()
+            self._log.discard()
+
+    async def _live_and_close(self) -> None:
+        try:
+            async with self._stages:
+                await self._live()
+                self._stages.cancel_scope.cancel()
+        except Exception:
+            await self._journal.publish(events.SessionClosed(reason="failed"))
+            await self._send(facts.CloseLeg(reason="failed"))
+            await self._log.state.put(encode_tombstone(self._place.session_id))
+            raise
+        finally:
+            self._log.close()
 
     async def _live(self) -> None:
         if self._past is None:
@@ -128,7 +140,7 @@ class Session:
             deadline = self._machine.deadline()
             patience_ms = math.inf if deadline is None else max(0, deadline - self._host.now())
             with anyio.move_on_after(patience_ms / 1000):
-                item = await self.inbox.get()
+                item = await self._inbox.get()
             if isinstance(item, Arrived):
                 self._in_position = item.position
                 if isinstance(item.content, AudioRecord):
@@ -137,11 +149,13 @@ class Session:
                     await self._learn(item.content)
             else:
                 await self._tell(item)
-        await self._log.state.put(encode_tombstone(self._session_id))
+        await self._log.state.put(encode_tombstone(self._place.session_id))
 
     async def _begin(self) -> None:
         await self._journal.publish(
-            events.SessionCreated(agent=self._opened.agent, partition=self._partition, via=self._opened.via)
+            events.SessionCreated(
+                agent=self._opened.agent, partition=self._place.partition, via=self._opened.via
+            )
         )
         if self._opened.frontend_session_id is not None:
             await self._journal.publish(events.SessionBound())
@@ -203,8 +217,8 @@ class Session:
         await self._log.state.put(
             encode_snapshot(
                 SessionSnapshot(
-                    session_id=self._session_id,
-                    epoch=self._epoch,
+                    session_id=self._place.session_id,
+                    epoch=self._place.epoch,
                     opened=self._opened,
                     turn=self._machine.snapshot(),
                     event_seq=self._journal.event_seq,
@@ -339,7 +353,7 @@ class Session:
             encoder=self._host.engines.open_encoder(),
             out=self._log.out,
             stamp=self._stamp,
-            tell=self.inbox.put,
+            tell=self._inbox.put,
             is_committed=is_committed,
             known=known,
         )

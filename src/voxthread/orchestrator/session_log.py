@@ -43,3 +43,8 @@ class SessionLog:
         """What is queued is still written."""
         for writer in (self.events, self.out, self.state):
             writer.close()
+
+    def discard(self) -> None:
+        """What was not written will not be."""
+        for writer in (self.events, self.out, self.state):
+            writer.discard()

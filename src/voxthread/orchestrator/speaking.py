@@ -121,7 +121,7 @@ class ReplyTask:
 
     async def _give(self, text: AsyncIterator[str], synthesize: Synthesize) -> None:
         send, receive = anyio.create_memory_object_stream[str](_CLAUSES_AHEAD)
-        async with anyio.create_task_group() as tasks:
+        async with send, receive, anyio.create_task_group() as tasks:
             tasks.start_soon(self._plan, text, send)
             tasks.start_soon(self._speak, receive, synthesize)
         self._tell(ReplyEnded(turn_id=self.turn_id))
