@@ -13,6 +13,8 @@ from voxthread.client.sessions import SessionsClient
 POLL_S: Final = 0.5
 """Polling asks with the token that `show` takes; `/ws` would want the session's own, which no operator has."""
 
+_WIDEST = 1_000
+
 SessionIdArgument = Annotated[
     str, typer.Argument(metavar="ID", help="The session id, canonical or a frontend's.")
 ]
@@ -39,8 +41,10 @@ def list_sessions(
     if as_json:
         print_result(page, as_json)
     else:
-        # ids are there to be copied: a narrow terminal or a pipe may scroll, not cut them
-        Console(highlight=False).print(sessions_table(page["sessions"]), soft_wrap=True)
+        table, console = sessions_table(page["sessions"]), Console(highlight=False)
+        # ids are there to be copied: on a narrow terminal or a pipe the lines grow, and nothing is cut
+        wanted = console.measure(table, options=console.options.update(max_width=_WIDEST)).maximum
+        Console(highlight=False, width=max(console.width, wanted)).print(table)
 
 
 @session_commands.command("show")
