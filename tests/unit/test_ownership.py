@@ -232,13 +232,27 @@ def test_a_suspected_partition_is_taken_from_its_owner_and_only_that_one() -> No
     assert (len(first.ownership.held), len(second.ownership.held)) == (3, 5)
 
 
-def test_a_suspicion_with_nobody_else_to_take_over_changes_nothing() -> None:
+def test_a_suspicion_that_nobody_could_act_on_is_forgotten() -> None:
     world, (only,) = settled(1)
+    cold = world.join()
+    cold.ownership.set_ready(False)
+    world.run(1_000)
     world.suspect(3)
-    world.run(5_000)
-    world.join()
-    world.run(200)  # old suspicions are worth nothing to those who come
+    world.run(3_000)
+    cold.ownership.set_ready(True)
+    world._poke(cold)
+    world.run(200)  # before the first round
     assert len(only.ownership.held) == 8
+
+
+def test_nothing_is_claimed_while_the_log_is_away() -> None:
+    world, (first, second) = settled(2)
+    world.lose_log()
+    world.run(5_000)
+    second.ownership.handle_control(DeathNotice(worker_id=first.id, by="a reader who was slow"), world.now)
+    world._poke(second)
+    world.run(5_000)
+    assert {type(record) for record in world._waiting} == {Heartbeat}
 
 
 def test_a_drained_worker_hands_all_over_at_once() -> None:
