@@ -2,15 +2,15 @@
 
 import os
 import tomllib
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from typing import NoReturn
 
 import pytest
 from hypothesis import settings
 
-from kafka.brokers import KafkaUnavailableError, running
+from kafka.brokers import Cluster, KafkaUnavailableError, running
 
 KINDS = ("unit", "contract", "replay", "integration", "e2e")
 IN_CI = os.environ.get("CI", "").lower() in {"1", "true"}
@@ -50,16 +50,30 @@ def skip_loudly() -> SkipLoudly:
 
 
 @pytest.fixture(scope="session")
-def kafka_bootstrap(tmp_path_factory: pytest.TempPathFactory, skip_loudly: SkipLoudly) -> Iterator[str]:
-    """Where a real Kafka answers: the one of VOXTHREAD_TEST_KAFKA, else one of our own for these tests."""
+def start_kafka(skip_loudly: SkipLoudly) -> Callable[..., AbstractContextManager[Cluster]]:
+    """`kafka.brokers.running`, for tests that stop and kill brokers of their own."""
+
+    @contextmanager
+    def start(count: int, directory: Path, **more: Mapping[str, str]) -> Iterator[Cluster]:
+        with ExitStack() as started:
+            try:
+                cluster = started.enter_context(running(count, directory, **more))
+            except KafkaUnavailableError as error:
+                skip_loudly("kafka", str(error))
+            yield cluster
+
+    return start
+
+
+@pytest.fixture(scope="session")
+def kafka_bootstrap(
+    tmp_path_factory: pytest.TempPathFactory, start_kafka: Callable[..., AbstractContextManager[Cluster]]
+) -> Iterator[str]:
+    """Where a real Kafka answers: the one of VOXTHREAD_TEST_KAFKA, else one for all these tests."""
     if named := os.environ.get("VOXTHREAD_TEST_KAFKA"):
         yield named
         return
-    with ExitStack() as broker:
-        try:
-            cluster = broker.enter_context(running(1, tmp_path_factory.mktemp("kafka")))
-        except KafkaUnavailableError as error:
-            skip_loudly("kafka", str(error))
+    with start_kafka(1, tmp_path_factory.mktemp("kafka")) as cluster:
         yield cluster.bootstrap
 
 

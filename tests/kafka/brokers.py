@@ -13,10 +13,11 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from time import monotonic, sleep
+from types import MappingProxyType
 from uuid import uuid4
 
 from confluent_kafka import KafkaException
@@ -26,6 +27,7 @@ POM = Path(__file__).with_name("pom.xml")
 CACHE = Path(__file__).parents[2] / ".tools" / "kafka"
 OLDEST_JAVA = 17
 PATIENCE_S = 60
+NONE: Mapping[str, str] = MappingProxyType({})
 
 _JVM = ("-Xmx512m", "-Xms256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xshare:auto")
 _GUARD = '"$@" </dev/null >&2 & echo $!; trap "kill -9 $!; exit" TERM; read -r _; kill -9 $!; wait'
@@ -127,8 +129,9 @@ class Broker:
 class Cluster:
     """Brokers that know each other."""
 
-    def __init__(self, brokers: list[Broker]) -> None:
+    def __init__(self, brokers: list[Broker], client: Mapping[str, str]) -> None:
         self.brokers = brokers
+        self._client = client
 
     @property
     def bootstrap(self) -> str:
@@ -136,7 +139,7 @@ class Cluster:
 
     def wait_until_ready(self) -> None:
         """Return when every broker of the cluster is known to it."""
-        admin = AdminClient({"bootstrap.servers": self.bootstrap, "log_level": 0})
+        admin = self._admin()
         until = monotonic() + PATIENCE_S
         while monotonic() < until:
             try:
@@ -146,16 +149,22 @@ class Cluster:
                 sleep(0.1)
         raise RuntimeError("Kafka does not answer: " + "".join(b.last_words() for b in self.brokers))
 
+    def _admin(self) -> AdminClient:
+        return AdminClient({"bootstrap.servers": self.bootstrap, "log_level": 0, **self._client})
+
     def leader(self, topic: str, partition: int) -> Broker:
-        admin = AdminClient({"bootstrap.servers": self.bootstrap, "log_level": 0})
+        admin = self._admin()
         leader = admin.list_topics(topic, timeout=10).topics[topic].partitions[partition].leader
         return next(broker for broker in self.brokers if broker.node_id == leader)
 
 
 @contextmanager
-def running(count: int, directory: Path) -> Iterator[Cluster]:
+def running(
+    count: int, directory: Path, settings: Mapping[str, str] = NONE, client: Mapping[str, str] = NONE
+) -> Iterator[Cluster]:
     """`count` brokers that answer, on free ports, with their storage below `directory`.
 
+    `settings` are for the brokers, beside or instead of ours; `client` is what a client then needs.
     Raises `KafkaUnavailableError`.
     """
     jars()
@@ -164,9 +173,9 @@ def running(count: int, directory: Path) -> Iterator[Cluster]:
     brokers = []
     for n in range(count):
         home = directory / f"broker-{n + 1}"
-        settings = _settings(n + 1, ports[2 * n], ports[2 * n + 1], voters, count, home / "data")
-        brokers.append(Broker(n + 1, ports[2 * n], home, settings))
-    cluster = Cluster(brokers)
+        own = _settings(n + 1, ports[2 * n], ports[2 * n + 1], voters, count, home / "data")
+        brokers.append(Broker(n + 1, ports[2 * n], home, own | dict(settings)))
+    cluster = Cluster(brokers, client)
     cluster_id = uuid4().hex[:22]
     try:
         for broker in brokers:
@@ -186,8 +195,10 @@ def _settings(
         "process.roles": "broker,controller",
         "node.id": str(node_id),
         "controller.quorum.voters": voters,
-        "listeners": f"PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller_port}",
-        "advertised.listeners": f"PLAINTEXT://127.0.0.1:{port}",
+        "listeners": f"CLIENTS://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller_port}",
+        "advertised.listeners": f"CLIENTS://127.0.0.1:{port}",
+        "listener.security.protocol.map": "CLIENTS:PLAINTEXT,CONTROLLER:PLAINTEXT",
+        "inter.broker.listener.name": "CLIENTS",
         "controller.listener.names": "CONTROLLER",
         "log.dirs": str(data),
         "auto.create.topics.enable": "false",

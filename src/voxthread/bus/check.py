@@ -53,7 +53,7 @@ def _sqlite_findings(file: Path) -> Iterator[Finding]:
         yield Finding(Severity.OK, where, "is not there yet; the first start makes it")
         return
     try:
-        with closing(sqlite3.connect(f"file:{quote(where)}?mode=ro", uri=True)) as connection:
+        with closing(sqlite3.connect(f"file:{quote(where)}?mode=rw", uri=True)) as connection:
             yield from _content_findings(connection, where)
     except sqlite3.Error as error:
         yield Finding(Severity.ERROR, where, "cannot be read", bus_error(error, file).detail)

@@ -1,13 +1,11 @@
 """A look at brokers and topics: whether the log would work there, and what to mend."""
 
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future
-from typing import Final, TypeVar
+from typing import Final
 
-from confluent_kafka import KafkaException, TopicCollection, libversion
+from confluent_kafka import TopicCollection, libversion
 from confluent_kafka.admin import (
     AclOperation,
-    AdminClient,
     ConfigResource,
     DescribeClusterResult,
     ResourceType,
@@ -16,8 +14,8 @@ from confluent_kafka.admin import (
 )
 
 from voxthread.bus.findings import Finding, Severity
-from voxthread.bus.kafka_settings import ANSWER_PATIENCE_S, KafkaSettings, bus_error
-from voxthread.bus.kafka_topics import REPLICAS, metadata, topic_config
+from voxthread.bus.kafka_settings import ANSWER_PATIENCE_S, KafkaSettings
+from voxthread.bus.kafka_topics import REPLICAS, KafkaAdmin, topic_config
 from voxthread.bus.kafka_versions import api_versions
 from voxthread.bus.policies import POLICIES
 from voxthread.core.failures import BusError
@@ -27,7 +25,6 @@ NEEDED_APIS: Final = {0: ("Produce", 3), 1: ("Fetch", 4), 2: ("ListOffsets", 1),
 """By number: name and lowest version; together what Kafka 0.11 brought (headers, idempotent producers)."""
 
 _NEEDED_OPERATIONS: Final = (AclOperation.READ, AclOperation.WRITE, AclOperation.DESCRIBE)
-_T = TypeVar("_T")
 _REACH_IT: Final = "see that it runs and that this machine reaches the address it advertises"
 _MENDS: Final = {
     "bus.unreachable": _REACH_IT,
@@ -39,16 +36,16 @@ _AT_LEAST: Final = ("retention.ms", "max.message.bytes")
 
 def kafka_findings(settings: KafkaSettings) -> Sequence[Finding]:
     """Blocks for some seconds at most when brokers are away."""
-    admin = AdminClient(settings.client())
+    admin = KafkaAdmin(settings)
     try:
         return [*_broker_findings(admin, settings), *_topic_findings(admin, settings)]
     except BusError as error:
         return [Finding(Severity.ERROR, settings.servers, error.detail, _MENDS.get(error.code, ""))]
 
 
-def _broker_findings(admin: AdminClient, settings: KafkaSettings) -> Iterator[Finding]:
-    cluster: DescribeClusterResult = _answer(
-        admin.describe_cluster(include_authorized_operations=True, request_timeout=ANSWER_PATIENCE_S)
+def _broker_findings(admin: KafkaAdmin, settings: KafkaSettings) -> Iterator[Finding]:
+    cluster: DescribeClusterResult = admin.answer(
+        admin.client.describe_cluster(include_authorized_operations=True, request_timeout=ANSWER_PATIENCE_S)
     )
     library = libversion()[0]
     for node in cluster.nodes:
@@ -75,16 +72,17 @@ def _broker_findings(admin: AdminClient, settings: KafkaSettings) -> Iterator[Fi
         )
 
 
-def _topic_findings(admin: AdminClient, settings: KafkaSettings) -> Iterator[Finding]:
-    there = metadata(admin).topics
+def _topic_findings(admin: KafkaAdmin, settings: KafkaSettings) -> Iterator[Finding]:
+    there = admin.metadata().topics
     names = {stream: settings.topic_prefix + stream for stream in Stream}
     present = {stream: name for stream, name in names.items() if name in there}
     if missing := [name for name in names.values() if name not in there]:
+        found = f"not there, or not for this user to see: {', '.join(missing)}"
         mend = "the first start makes them if it may create topics"
-        yield Finding(Severity.WARNING, "topics", f"not there: {', '.join(missing)}", mend)
+        yield Finding(Severity.WARNING, "topics", found, mend)
     if not present:
         return
-    described = admin.describe_topics(
+    described = admin.client.describe_topics(
         TopicCollection([*present.values()]),
         include_authorized_operations=True,
         request_timeout=ANSWER_PATIENCE_S,
@@ -92,7 +90,7 @@ def _topic_findings(admin: AdminClient, settings: KafkaSettings) -> Iterator[Fin
     for stream, name in present.items():
         findings = [
             *_replica_findings(name, there[name]),
-            *_permission_findings(_answer(described[name])),
+            *_permission_findings(admin.answer(described[name])),
             *_config_findings(admin, stream, name, there[name]),
         ]
         partitions = len(there[name].partitions)
@@ -128,11 +126,13 @@ def _permission_findings(topic: TopicDescription) -> Iterator[Finding]:
         )
 
 
-def _config_findings(admin: AdminClient, stream: Stream, name: str, topic: TopicMetadata) -> Iterator[Finding]:
+def _config_findings(admin: KafkaAdmin, stream: Stream, name: str, topic: TopicMetadata) -> Iterator[Finding]:
     where = f"topic {name}"
     replicas = min(len(partition.replicas) for partition in topic.partitions.values())
     resource = ConfigResource(ResourceType.TOPIC, name)
-    stored = _answer(admin.describe_configs([resource], request_timeout=ANSWER_PATIENCE_S)[resource])
+    stored = admin.answer(
+        admin.client.describe_configs([resource], request_timeout=ANSWER_PATIENCE_S)[resource]
+    )
     actual = {setting: entry.value or "" for setting, entry in stored.items()}
     wanted = topic_config(POLICIES[stream], replicas)
     wrong = [n for n in _EXACT if set(actual[n].split(",")) != set(wanted[n].split(","))]
@@ -152,12 +152,3 @@ def _config_findings(admin: AdminClient, stream: Stream, name: str, topic: Topic
 def _alter(name: str, setting: str, value: str) -> str:
     config = f"{setting}=[{value}]" if "," in value else f"{setting}={value}"
     return f"kafka-configs --alter --entity-type topics --entity-name {name} --add-config {config}"
-
-
-def _answer(asked: "Future[_T]") -> _T:
-    try:
-        return asked.result(timeout=ANSWER_PATIENCE_S + 1)
-    except TimeoutError as error:
-        raise BusError("bus.unreachable", "Kafka does not answer", retryable=True) from error
-    except KafkaException as error:
-        raise bus_error(error.args[0]) from error

@@ -32,6 +32,7 @@ _IN_URL: Final = (
 _UNAUTHORIZED: Final = frozenset(
     {
         KafkaError._AUTHENTICATION,
+        KafkaError._SSL,
         KafkaError.CLUSTER_AUTHORIZATION_FAILED,
         KafkaError.GROUP_AUTHORIZATION_FAILED,
         KafkaError.SASL_AUTHENTICATION_FAILED,
@@ -162,5 +163,7 @@ def bus_error(error: KafkaError) -> BusError:
         return BusError("bus.unauthorized", f"Kafka refused: {said}")
     if code in _UNREACHABLE:
         return BusError("bus.unreachable", f"Kafka does not answer: {said}", retryable=True)
+    if code == KafkaError.TOPIC_ALREADY_EXISTS:
+        return BusError("bus.topic_exists", said)
     is_over_soon = code in _UNSETTLED or error.retriable()
     return BusError("bus.failed", f"Kafka: {error.name()}: {said}", retryable=is_over_soon)

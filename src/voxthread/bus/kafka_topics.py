@@ -1,8 +1,9 @@
 """The topics of the log: made with the policies of the streams where they are missing."""
 
 from collections.abc import Mapping
+from concurrent.futures import Future
 from time import monotonic, sleep
-from typing import Final
+from typing import Final, TypeVar
 
 from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient, ClusterMetadata, NewTopic
@@ -13,6 +14,7 @@ from voxthread.core.failures import BusError
 from voxthread.wire.log import SINGLE_PARTITION, Stream
 
 REPLICAS: Final = 3
+_T = TypeVar("_T")
 _CREATION_PATIENCE_S: Final = 15
 
 
@@ -21,8 +23,8 @@ def ensure_topics(settings: KafkaSettings, partitions: int) -> int:
 
     `partitions` counts for topics made here. Blocks. Raises `BusError`.
     """
-    admin = AdminClient(settings.client())
-    cluster = metadata(admin)
+    admin = KafkaAdmin(settings)
+    cluster = admin.metadata()
     names = {stream: settings.topic_prefix + stream for stream in Stream}
     missing = [stream for stream, name in names.items() if name not in cluster.topics]
     if missing:
@@ -32,11 +34,34 @@ def ensure_topics(settings: KafkaSettings, partitions: int) -> int:
     return min(len(cluster.topics[names[s]].partitions) for s in Stream if s not in SINGLE_PARTITION)
 
 
-def metadata(admin: AdminClient) -> ClusterMetadata:
-    try:
-        return admin.list_topics(timeout=ANSWER_PATIENCE_S)
-    except KafkaException as error:
-        raise bus_error(error.args[0]) from error
+class KafkaAdmin:
+    """An admin client that says why it was refused; librdkafka tells that apart from the call that fails."""
+
+    def __init__(self, settings: KafkaSettings) -> None:
+        self._refusal: KafkaError | None = None
+        self.client = AdminClient(settings.client() | {"error_cb": self._take_error})
+
+    def metadata(self) -> ClusterMetadata:
+        try:
+            return self.client.list_topics(timeout=ANSWER_PATIENCE_S)
+        except KafkaException as error:
+            raise self._why(error.args[0]) from error
+
+    def answer(self, asked: "Future[_T]") -> _T:
+        try:
+            return asked.result(timeout=_CREATION_PATIENCE_S)
+        except TimeoutError as error:
+            raise BusError("bus.unreachable", "Kafka does not answer", retryable=True) from error
+        except KafkaException as error:
+            raise self._why(error.args[0]) from error
+
+    def _why(self, error: KafkaError) -> BusError:
+        self.client.poll(0)
+        return bus_error(self._refusal or error)
+
+    def _take_error(self, error: KafkaError) -> None:
+        if error.code() in (KafkaError._AUTHENTICATION, KafkaError._SSL):
+            self._refusal = error
 
 
 def topic_config(policy: Policy, replicas: int) -> Mapping[str, str]:
@@ -60,7 +85,7 @@ def topic_config(policy: Policy, replicas: int) -> Mapping[str, str]:
     }
 
 
-def _create(admin: AdminClient, names: Mapping[Stream, str], partitions: int, replicas: int) -> None:
+def _create(admin: KafkaAdmin, names: Mapping[Stream, str], partitions: int, replicas: int) -> None:
     wanted = [
         NewTopic(
             name,
@@ -70,24 +95,20 @@ def _create(admin: AdminClient, names: Mapping[Stream, str], partitions: int, re
         )
         for stream, name in names.items()
     ]
-    for name, made in admin.create_topics(wanted, request_timeout=_CREATION_PATIENCE_S).items():
+    for name, made in admin.client.create_topics(wanted, request_timeout=ANSWER_PATIENCE_S).items():
         try:
-            made.result()
-        except KafkaException as error:
-            if error.args[0].code() == KafkaError.TOPIC_ALREADY_EXISTS:
-                continue  # another process was quicker
-            failure = bus_error(error.args[0])
-            raise BusError(
-                failure.code,
-                f"topic {name} is missing and cannot be made: {failure.detail}",
-                retryable=failure.retryable,
-            ) from error
+            admin.answer(made)
+        except BusError as error:
+            if error.code != "bus.topic_exists":  # else another process was quicker
+                raise BusError(
+                    error.code, f"topic {name} cannot be made: {error.detail}", retryable=error.retryable
+                ) from error
 
 
-def _wait_for_leaders(admin: AdminClient, names: set[str]) -> ClusterMetadata:
+def _wait_for_leaders(admin: KafkaAdmin, names: set[str]) -> ClusterMetadata:
     until = monotonic() + _CREATION_PATIENCE_S
     while True:
-        cluster = metadata(admin)
+        cluster = admin.metadata()
         made = [cluster.topics[name] for name in names if name in cluster.topics]
         if len(made) == len(names) and all(p.leader >= 0 for topic in made for p in topic.partitions.values()):
             return cluster
