@@ -4,12 +4,13 @@ No page of another origin may read it (no CORS headers): in open mode it tells e
 whoever is on this machine.
 """
 
+import re
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Annotated, Any, Final, Literal, TypeAlias
 
 import msgspec
-from fastapi import APIRouter, Depends, FastAPI, Header, Query
+from fastapi import APIRouter, Depends, FastAPI, Header, Path, Query
 from fastapi.exceptions import RequestValidationError
 from fastapi.security import HTTPBearer
 from starlette.exceptions import HTTPException
@@ -18,7 +19,7 @@ from starlette.responses import Response
 from structlog.contextvars import bound_contextvars
 
 from voxthread.core.failures import VoiceError
-from voxthread.core.ids import Dialect, refusal
+from voxthread.core.ids import MAX_CHARS, MIN_CHARS, Dialect
 from voxthread.gateway.problem import RequestError, problem
 from voxthread.gateway.sessions_schema import (
     EventPage,
@@ -35,9 +36,27 @@ from voxthread.sessions.invalid_ids import InvalidIds
 from voxthread.sessions.stories import SessionStories
 from voxthread.sessions.tokens import is_loopback
 
+ID_PATTERN: Final = r"session_[0-9]+_[A-Za-z0-9-][A-Za-z0-9_-]*"
+"""What an id that no edge refuses looks like, for the OpenAPI; `core.ids` decides and names the broken rule."""
+
+CURSOR_PATTERN: Final = rf"([0-9]{{1,15}})\.({ID_PATTERN})"
+
 MAX_PAGE: Final = 200
 MAX_EVENTS: Final = 500
 _MAX_SEQ: Final = 2**53 - 1
+
+SessionIdPath = Annotated[
+    str,
+    Path(
+        description="A canonical session id, or a frontend's.",
+        json_schema_extra={"minLength": MIN_CHARS, "maxLength": MAX_CHARS, "pattern": f"^{ID_PATTERN}$"},
+    ),
+]
+_CURSOR = Query(
+    max_length=256,
+    description="`next_cursor` of a page.",
+    json_schema_extra={"pattern": f"^{CURSOR_PATTERN}$"},
+)
 
 log = get_logger(__name__)
 
@@ -93,7 +112,7 @@ def create_sessions_routes(
     async def list_sessions(
         viewer: Asking,
         state: Annotated[Literal["live", "ended"] | None, Query(description="Only these.")] = None,
-        cursor: Annotated[str | None, Query(max_length=256, description="`next_cursor` of a page.")] = None,
+        cursor: Annotated[str | None, _CURSOR] = None,
         limit: Annotated[int, Query(ge=1, le=MAX_PAGE)] = 50,
     ) -> SessionPage:
         """Sessions, newest first."""
@@ -106,7 +125,7 @@ def create_sessions_routes(
         )
 
     @router.get("/{any_id}", responses=_OF_ONE)
-    async def show_session(viewer: Asking, any_id: str) -> Story:
+    async def show_session(viewer: Asking, any_id: SessionIdPath) -> Story:
         """The story of a session, by its canonical id or a frontend's."""
         invalid_ids.check(any_id, component="sessions_api", dialect=Dialect.OTHER)
         session = stories.index.find(any_id, viewer)
@@ -116,7 +135,7 @@ def create_sessions_routes(
     @router.get("/{any_id}/events", responses=_OF_ONE | {200: {"model": EventPage}}, response_model=None)
     async def session_events(
         viewer: Asking,
-        any_id: str,
+        any_id: SessionIdPath,
         after_seq: Annotated[int, Query(ge=0, le=_MAX_SEQ, description="The last `seq` seen.")] = 0,
         limit: Annotated[int, Query(ge=1, le=MAX_EVENTS)] = 100,
     ) -> Response:
@@ -181,10 +200,10 @@ def _cursor(key: Key) -> str:
 def _read_cursor(text: str | None) -> Key | None:
     if text is None:
         return None
-    created_at_ms, _, session_id = text.partition(".")
-    if not (created_at_ms.isascii() and created_at_ms.isdigit() and refusal(session_id) is None):
+    found = re.fullmatch(CURSOR_PATTERN, text)
+    if found is None:
         raise RequestError(400, "cursor_invalid", "The cursor is not one that this server gave out.")
-    return int(created_at_ms), session_id
+    return int(found[1]), found[2]
 
 
 def _in_logs(session_id: str, frontend_session_id: str) -> AbstractContextManager[None]:
