@@ -112,7 +112,7 @@ async def orchestrator(bus: MemoryBus, epoch: int) -> AsyncIterator[None]:
     made = Orchestrator(bus, engines, invalid_ids=InvalidIds(), turn=TURN, speech=SpeechPolicy(), now=now_ms)
     async with anyio.create_task_group() as tasks:
         await tasks.start(made.run)
-        await made.take(0, epoch)
+        made.take(0, epoch)
         yield
         tasks.cancel_scope.cancel()
 

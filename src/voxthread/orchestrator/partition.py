@@ -52,10 +52,9 @@ class OwnedPartition:
     def __len__(self) -> int:
         return len(self._lines)
 
-    async def run(self, started: Callable[[], None]) -> None:
+    async def run(self) -> None:
         async with anyio.create_task_group() as tasks:
             await self._recover(tasks)
-            started()
             tasks.start_soon(self._keep_progress)
             await self._read(tasks)
 

@@ -51,22 +51,22 @@ class Orchestrator:
             task_status.started()
             await anyio.sleep_forever()
 
-    async def take(self, partition: int, epoch: int) -> None:
-        """Own a partition under `epoch`; returns when its sessions go on and new ones will be heard."""
+    def take(self, partition: int, epoch: int) -> None:
+        """Own a partition under `epoch`: go on with its sessions, then hear new ones."""
         self.drop(partition)
         assert self._tasks is not None, "run the orchestrator first"
-        await self._tasks.start(self._serve, partition, epoch)
+        self._tasks.start_soon(self._serve, partition, epoch)
 
     def drop(self, partition: int) -> None:
         """Somebody else owns the partition: stop its sessions at once and without a word."""
         if (owned := self._owned.pop(partition, None)) is not None:
             owned[1].cancel()
 
-    async def _serve(self, partition: int, epoch: int, *, task_status: TaskStatus[None]) -> None:
+    async def _serve(self, partition: int, epoch: int) -> None:
         owned = OwnedPartition(self._host, partition, epoch, self._check_id)
         with anyio.CancelScope() as scope:
             self._owned[partition] = owned, scope
-            await owned.run(task_status.started)
+            await owned.run()
 
     def _check_id(self, session_id: str) -> None:
         self._invalid_ids.check(session_id, component="orchestrator", dialect=Dialect.MEDIA)

@@ -1,0 +1,137 @@
+"""The role that faces callers: doors, media, page; it hosts the sessions' legs and decides nothing."""
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+
+import anyio
+from fastapi import FastAPI
+from starlette.applications import Starlette
+
+from voxthread import __version__
+from voxthread.app.access import Access
+from voxthread.app.reception import Reception
+from voxthread.config import Config
+from voxthread.gateway.agents import create_agents_routes
+from voxthread.gateway.events import create_events_routes
+from voxthread.gateway.health import create_health_routes
+from voxthread.gateway.hub import EventHub
+from voxthread.gateway.page import create_page_routes
+from voxthread.gateway.sessions_api import create_sessions_routes, refuse_with_problems
+from voxthread.gateway.whip import create_whip_routes
+from voxthread.media.aiortc_seams import host_addresses
+from voxthread.media.legs import Legs, open_legs
+from voxthread.media.settings import MediaSettings
+from voxthread.observability.logs import get_logger
+from voxthread.sessions.attendance import Attendance
+from voxthread.sessions.door import SessionDoor
+from voxthread.sessions.identity import SessionIdMint
+from voxthread.sessions.invalid_ids import InvalidIds
+from voxthread.sessions.registry import SessionRegistry
+from voxthread.sessions.stories import SessionStories
+from voxthread.sessions.tokens import Authenticator, TokenVerifier
+from voxthread.wire.log import Bus
+
+log = get_logger(__name__)
+
+
+class MediaRole:
+    """`http` is what the HTTP server serves, `legs` are the sessions here."""
+
+    def __init__(self, http: Starlette, legs: Legs, hub: EventHub, attendance: Attendance) -> None:
+        self.http = http
+        self.legs = legs
+        self.attendance = attendance
+        self._hub = hub
+
+    async def drain(self) -> None:
+        """Say goodbye to every session and socket."""
+        await self.legs.end_all("server_stopping")
+        self._hub.drain()
+
+
+@asynccontextmanager
+async def open_media(config: Config, bus: Bus, agents: Sequence[str]) -> AsyncIterator[MediaRole]:
+    """`agents` are the names that callers may ask for, the first is the default."""
+    partitions = range(bus.partitions)
+    invalid_ids = InvalidIds()
+    authenticator = _authenticator(config)
+    hub = EventHub(bus)
+    stories = SessionStories(bus)
+    attendance = Attendance(bus)
+    reception = Reception(hub)
+    registry = SessionRegistry(bus, mint=SessionIdMint(), invalid_ids=invalid_ids)
+    door = SessionDoor(
+        registry,
+        reception,
+        invalid_ids=invalid_ids,
+        agents=tuple(agents),
+        partitions=partitions,
+        allow_anonymous=authenticator.is_open,
+    )
+    reception.door = door
+    async with anyio.create_task_group() as tasks:
+        for run in (registry.run, hub.run, stories.run, attendance.run):
+            await tasks.start(run)
+        tasks.start_soon(door.run)
+        tasks.start_soon(invalid_ids.run)
+        settings = _media_settings(config)
+        async with open_legs(bus, settings, partitions, reception, invalid_ids=invalid_ids) as legs:
+            reception.legs = legs
+            access = Access(authenticator, registry)
+            http = FastAPI(
+                title="Voxthread",
+                version=__version__,
+                docs_url=None,
+                redoc_url=None,
+                routes=[
+                    *create_whip_routes(
+                        door,
+                        legs,
+                        authenticate=access.publisher,
+                        public_url=config.http.public_url,
+                        cors_origins=config.http.cors_origins,
+                    ),
+                    *create_events_routes(
+                        hub,
+                        door,
+                        legs,
+                        invalid_ids=invalid_ids,
+                        principal_of=access.follower,
+                        allowed_origins=config.http.cors_origins,
+                    ),
+                    *create_agents_routes(tuple(agents)),
+                    *create_health_routes({"events": hub.unready, "orchestrators": attendance.unready}),
+                    *create_page_routes(),
+                ],
+            )
+            refuse_with_problems(http)
+            http.include_router(
+                create_sessions_routes(
+                    stories,
+                    invalid_ids=invalid_ids,
+                    viewer_of=access.viewer,
+                    is_open=authenticator.is_open,
+                )
+            )
+            yield MediaRole(http, legs, hub, attendance)
+        tasks.cancel_scope.cancel()
+
+
+def _media_settings(config: Config) -> MediaSettings:
+    return MediaSettings(
+        addresses=tuple(host_addresses(config.http.host)),
+        max_sessions=config.media.max_sessions,
+        strict_rfc9725=config.media.strict_rfc9725,
+        setup_timeout_ms=config.media.setup_timeout_ms,
+        allow_remote_candidates=config.media.allow_remote_candidates,
+    )
+
+
+def _authenticator(config: Config) -> Authenticator:
+    if config.auth.key is None:
+        log.warning("auth.open", detail="no key is set: everybody on this machine may call")
+        return Authenticator(None)
+    verifier = TokenVerifier(
+        config.auth.key.get_secret_value(), algorithm=config.auth.algorithm, audience=config.auth.audience
+    )
+    return Authenticator(verifier)
