@@ -15,7 +15,14 @@ from starlette.requests import HTTPConnection
 from voxthread.app.http import bind, open_http, url_of
 from voxthread.bus.memory import MemoryBus
 from voxthread.config import HttpConfig
-from voxthread.core.events import Event, SessionBound, SessionClosed, SessionCreated, UserTranscript
+from voxthread.core.events import (
+    Event,
+    SessionBound,
+    SessionClosed,
+    SessionCreated,
+    SessionIdInvalid,
+    UserTranscript,
+)
 from voxthread.gateway.events import SocketLimits, create_events_routes
 from voxthread.gateway.hub import EventHub
 from voxthread.gateway.whip import create_whip_routes
@@ -65,6 +72,9 @@ class Owners:
     async def frontend_bound(self, session_id: str, frontend_session_id: str) -> None:
         self._owned[session_id].frontend_session_id = frontend_session_id
         await self.publish(session_id, SessionBound())
+
+    async def id_refused(self, session_id: str, rule: str) -> None:
+        await self.publish(session_id, SessionIdInvalid(rule=rule))
 
     async def session_closed(self, session_id: str, reason: str) -> None:
         await self.publish(session_id, SessionClosed(reason=reason))

@@ -108,6 +108,24 @@ async def test_on_the_log_the_record_is_put_aside_as_it_was(
     assert warned(logs, component, rule) == 1
 
 
+async def test_from_a_holder_of_the_session_token_it_is_told_in_the_story_and_the_session_lives(
+    running: Running,
+) -> None:
+    async with httpx.AsyncClient(base_url=running.url, trust_env=False) as http:
+        sdp = {"Content-Type": "application/sdp"}
+        opened = (await http.post("/whip", content=OFFER, headers=sdp)).headers
+        resumes = {**sdp, "X-Session-Token": opened["X-Session-Token"], "X-Session-ID": "short"}
+        assert (await http.post("/whip", content=OFFER, headers=resumes)).status_code == 400
+        strangers = {**resumes, "X-Session-Token": "vst_nobody"}
+        assert (await http.post("/whip", content=OFFER, headers=strangers)).status_code == 400
+        story: dict[str, Any] = {"warnings": []}
+        with anyio.fail_after(5):
+            while not story["warnings"]:
+                story = (await http.get(f"/v1/sessions/{opened['X-Session-ID']}")).json()
+        assert [warning["code"] for warning in story["warnings"]] == ["too_short"]
+        assert story["end_reason"] is None
+
+
 async def test_at_the_sessions_api_it_is_400_with_the_rule(running: Running) -> None:
     async with httpx.AsyncClient(base_url=running.url, trust_env=False) as http:
         for text, rule in BROKEN.items():

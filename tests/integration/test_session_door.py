@@ -65,6 +65,9 @@ class Host:
     async def frontend_bound(self, session_id: str, frontend_session_id: str) -> None:
         self.story.append(("bound", session_id, frontend_session_id))
 
+    async def id_refused(self, session_id: str, rule: str) -> None:
+        self.story.append(("id_refused", session_id, rule))
+
     async def session_closed(self, session_id: str, reason: str) -> None:
         self.story.append(("closed", session_id, reason))
 

@@ -1,10 +1,13 @@
 """Where sessions and media meet: who opens a session gets its leg, who loses a peer has it noticed."""
 
+from contextlib import suppress
+
+from voxthread.core.failures import MediaError
 from voxthread.gateway.hub import EventHub
 from voxthread.media.legs import Legs
 from voxthread.sessions.door import SessionDoor, Via
 from voxthread.wire.claims import SessionClaim
-from voxthread.wire.facts import FrontendBound, SessionOpened
+from voxthread.wire.facts import FrontendBound, IdRefused, SessionOpened
 
 
 class Reception:
@@ -29,6 +32,10 @@ class Reception:
 
     async def frontend_bound(self, session_id: str, frontend_session_id: str) -> None:
         await self.legs.send(session_id, FrontendBound(frontend_session_id=frontend_session_id))
+
+    async def id_refused(self, session_id: str, rule: str) -> None:
+        with suppress(MediaError):  # the session has just ended: nobody is left to be told
+            await self.legs.send(session_id, IdRefused(rule=rule))
 
     async def session_closed(self, session_id: str, reason: str) -> None:
         self.legs.end(session_id, reason)

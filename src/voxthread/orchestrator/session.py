@@ -266,6 +266,8 @@ class Session:
             case facts.PeerLost(reason=reason):
                 await self._journal.publish(events.SessionDisconnected(reason=reason))
                 await self._save()
+            case facts.IdRefused(rule=rule):
+                await self._journal.publish(events.SessionIdInvalid(rule=rule))
             case facts.FrontendBound(frontend_session_id=frontend_session_id):
                 self._journal.bind(frontend_session_id)
                 bind_contextvars(frontend_session_id=frontend_session_id)

@@ -11,6 +11,7 @@ A frontend id is looked up under its principal, so a second caller with the same
 
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum
 from itertools import cycle
@@ -61,6 +62,10 @@ class SessionHost(Protocol):
 
     async def frontend_bound(self, session_id: str, frontend_session_id: str) -> None:
         """A session that was opened without an alias has got one."""
+        ...
+
+    async def id_refused(self, session_id: str, rule: str) -> None:
+        """Somebody who holds the session's token proposed an id for it that breaks `rule`."""
         ...
 
     async def session_closed(self, session_id: str, reason: str) -> None:
@@ -129,7 +134,7 @@ class SessionDoor:
         the host raises for a session it cannot take.
         """
         if frontend_session_id is not None:
-            self._invalid_ids.check(frontend_session_id, component=via, dialect=Dialect.FRONTEND)
+            await self._check_id(frontend_session_id, session_token, principal, via)
         if session_token is not None:
             return await self._join(session_token, principal, frontend_session_id, via)
         if is_anonymous(principal) and not self._allow_anonymous:
@@ -195,6 +200,18 @@ class SessionDoor:
             if self._peers.pop(session_id, None) is not None:
                 self._deadlines_ms.pop(session_id, None)
                 await self._closed(session_id, "expired")
+
+    async def _check_id(
+        self, frontend_session_id: str, session_token: str | None, principal: str, via: Via
+    ) -> None:
+        try:
+            self._invalid_ids.check(frontend_session_id, component=via, dialect=Dialect.FRONTEND)
+        except SessionError as refused:
+            if session_token is not None:
+                with suppress(SessionError):  # a wrong token names no session that could be told
+                    session = self._session_of(session_token, principal)
+                    await self._host.id_refused(session.session_id, refused.code)
+            raise
 
     async def _join(
         self, session_token: str, principal: str, frontend_session_id: str | None, via: Via

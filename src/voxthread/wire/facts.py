@@ -35,6 +35,12 @@ class FrontendBound(_Fact, tag="frontend.bound", frozen=True):
     frontend_session_id: str
 
 
+class IdRefused(_Fact, tag="id.refused", frozen=True):
+    """Somebody who holds the session's token proposed an id for it that breaks `rule`."""
+
+    rule: str
+
+
 class PeerConnected(_Fact, tag="peer.connected", frozen=True):
     """`receives_audio` is false for a send-only peer; its playout is clocked all the same."""
 
@@ -77,6 +83,7 @@ class EndCommand(_Fact, tag="command.end", frozen=True):
 InFact = (
     SessionOpened
     | FrontendBound
+    | IdRefused
     | PeerConnected
     | PeerLost
     | PlayoutProgress
