@@ -300,6 +300,27 @@ def test_nothing_is_claimed_before_the_claims_are_read() -> None:
     assert worker.handle_deadline(1_004) == [claim(0, 0, "w")]
 
 
+def test_a_worker_that_learns_last_that_there_are_no_claims_claims_at_once() -> None:
+    worker = Ownership("w", 1)
+    worker.set_ready(True)
+    (beat,) = worker.handle_deadline(1_000)
+    assert isinstance(beat, Heartbeat)
+    worker.handle_control(beat, 1_001)
+    assert worker.handle_deadline(1_001) == []
+    worker.catch_up_to(0)
+    assert worker.deadline() <= 1_002
+    assert worker.handle_deadline(1_002) == [claim(0, 0, "w")]
+
+
+def test_what_an_earlier_life_still_owned_is_released_by_one_that_leaves() -> None:
+    world, (worker,) = settled(1)
+    world.kill(worker, with_notice=False)
+    world.drain(world.join(worker.id))
+    other = world.join()
+    world.run(2_000)
+    assert len(other.ownership.held) == 8
+
+
 def test_the_first_heartbeat_is_repeated_until_it_is_heard() -> None:
     worker = Ownership("w", 1)
     (first,) = worker.handle_deadline(0)

@@ -7,7 +7,7 @@ only the log decides: neither an append that fails nor a log that is away change
 While the log is away nothing is claimed. How silence is told from not listening: `workers`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import assert_never
 
@@ -61,7 +61,7 @@ class _Orphan:
 
 
 class Ownership:
-    """One worker's part. `worker_id` may have been used before; partitions of that life are claimed anew."""
+    """One worker's part. `worker_id` may have been used before; what that life still owns is released."""
 
     def __init__(self, worker_id: str, partitions: int, policy: OwnershipPolicy | None = None) -> None:
         self._worker_id = worker_id
@@ -106,6 +106,7 @@ class Ownership:
     def catch_up_to(self, claims_head: int) -> None:
         """Claim nothing before `voxthread.claims` has been read up to this position; called before it is."""
         self._claims_head = claims_head
+        self._look_at_ms = 0
 
     def skip_claim(self, position: int, now: int) -> None:
         """A record on `voxthread.claims` that is about something else."""
@@ -199,9 +200,11 @@ class Ownership:
         """Decide everything anew, and when to look again if nothing happens until then."""
         self._look_at_ms = None
         if self._is_draining:
-            return self._release_all(now)
+            return self._release_all(self._owned(), now)
         if not self._workers.is_current(now) or not self._has_caught_up:
             return []  # the heartbeat or the record that changes this makes it look again
+        if leftovers := [partition for partition in self._owned() if partition not in self._held]:
+            return self._release_all(leftovers, now)
         ready = self._workers.ready()
         orphans = {partition for partition in self._partitions if self._is_orphan(partition, now)}
         loads = self._loads(ready, orphans)
@@ -214,12 +217,16 @@ class Ownership:
         self._line_up(orphans, ready, loads, now)
         return self._claim_due(now)
 
+    def _owned(self) -> list[int]:
+        """By the worker's id: what is held, and what is left over from an earlier life under the same id."""
+        return [p for p in self._partitions if self._owners[p].owner == self._worker_id]
+
     def _is_orphan(self, partition: int, now: int) -> bool:
         tenure = self._owners[partition]
         if tenure.owner is None:
             return True
         if tenure.owner == self._worker_id:
-            return partition not in self._held
+            return False
         epoch, until_ms = self._suspected.get(partition, (0, 0))
         return (epoch == tenure.epoch and now < until_ms) or not self._workers.is_live(tenure.owner)
 
@@ -238,21 +245,16 @@ class Ownership:
             if orphan.first in loads:
                 loads[orphan.first] += 1
         for partition in sorted(orphans - self._orphans.keys()):
-            line = self._line(partition, ready, loads)
+            tenure = self._owners[partition]
+            leaver = tenure.owner or tenure.released_by
+            others = [worker_id for worker_id in ready if worker_id != leaver]
+            line = claim_order(partition, others or ready, loads)
             loads[line[0]] += 1
             if self._worker_id in line:
                 wait_ms = line.index(self._worker_id) * self._policy.rank_ms
             else:  # given away by this worker, which takes it back only if nobody else does
                 wait_ms = self._policy.liveness.lease_ms
             self._orphans[partition] = _Orphan(line[0], now + wait_ms)
-
-    def _line(self, partition: int, ready: list[str], loads: Mapping[str, int]) -> list[str]:
-        tenure = self._owners[partition]
-        if tenure.owner == self._worker_id:
-            return [self._worker_id]  # of an earlier life, which the others take for this one
-        leaver = tenure.owner or tenure.released_by
-        others = [worker_id for worker_id in ready if worker_id != leaver]
-        return claim_order(partition, others or ready, loads)
 
     def _claim_due(self, now: int) -> list[PartitionClaim | PartitionRelease]:
         claims: list[PartitionClaim | PartitionRelease] = []
@@ -280,14 +282,15 @@ class Ownership:
         self._look_no_later_than(now + self._policy.retry_ms)
         return [self._release(max(self._held, key=lambda partition: score(taker, partition)))]
 
-    def _release_all(self, now: int) -> list[PartitionClaim | PartitionRelease]:
+    def _release_all(self, partitions: Collection[int], now: int) -> list[PartitionClaim | PartitionRelease]:
         self._orphans.clear()
-        if self._held:
+        if partitions:
             self._look_at_ms = now + self._policy.retry_ms
-        return [self._release(partition) for partition in self._held]
+        return [self._release(partition) for partition in partitions]
 
     def _release(self, partition: int) -> PartitionRelease:
-        return PartitionRelease(partition=partition, epoch=self._held[partition], worker_id=self._worker_id)
+        epoch = self._owners[partition].epoch
+        return PartitionRelease(partition=partition, epoch=epoch, worker_id=self._worker_id)
 
     def _has_asked(self, change: PartitionChange) -> bool:
         """Whether this life wrote the claim; one of an earlier life, under the same id, grants it nothing."""

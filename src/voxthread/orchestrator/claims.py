@@ -126,6 +126,7 @@ class PartitionClaims:
         oldest = await self._bus.oldest(Stream.CLAIMS, 0)
         head = await self._bus.head(Stream.CLAIMS, 0)
         self._ownership.catch_up_to(head if oldest < head else 0)
+        self._woken.set()
         return oldest
 
     async def _control_start(self) -> int:
