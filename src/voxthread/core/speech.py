@@ -32,6 +32,11 @@ class SpeechSegmenter:
     def is_speaking(self) -> bool:
         return self._is_speaking
 
+    def assume(self, *, is_speaking: bool) -> None:
+        """Go on from what another segmenter had found, whatever this one made of the same frames."""
+        self._is_speaking = self._was_voiced = is_speaking
+        self._run_ms = 0
+
     def feed(self, probability: float, frame_ms: int) -> SpeechStarted | SpeechStopped | None:
         """`_run_ms` counts how long the frames have contradicted the present state."""
         voiced = probability >= (self._policy.release if self._was_voiced else self._policy.threshold)

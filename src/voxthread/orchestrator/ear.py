@@ -41,9 +41,9 @@ class Ear:
         self._preroll: deque[PcmFrame] = deque()
         self._trail: deque[tuple[int, int]] = deque()
 
-    @property
-    def is_hearing_speech(self) -> bool:
-        return self._segmenter.is_speaking
+    def assume(self, *, is_speaking: bool) -> None:
+        """Believe what the ear before this one had told, to the frame."""
+        self._segmenter.assume(is_speaking=is_speaking)
 
     @property
     def warm_position(self) -> int | None:

@@ -21,7 +21,7 @@ from voxthread.core.history import Message
 from voxthread.core.inputs import Input
 from voxthread.core.speech import SpeechPolicy, SpeechSegmenter
 from voxthread.core.turn_resume import resume
-from voxthread.core.turn_state import REPLYING, State, TurnPolicy, TurnSnapshot
+from voxthread.core.turn_state import REPLYING, State, TurnPolicy
 from voxthread.core.turns import TurnMachine
 from voxthread.observability.logs import get_logger
 from voxthread.observability.metrics import STALE_RESULTS_DROPPED
@@ -177,23 +177,18 @@ class Session:
         for position, record in past.audio:
             for heard in self._ear.hear(record, position):
                 self._feed(heard)
+        is_speaking = turn.utterance is not None and turn.utterance.ended_ms is None
+        self._ear.assume(is_speaking=is_speaking)
+        if is_speaking:
+            for frame in self._ear.take_preroll():
+                self._listening.feed(frame)
         self._audio_position = past.snapshot.audio_position if turn.utterance else None
         for effect in effects:
             if isinstance(effect, do.ResumeReply):
                 self._resume_reply(effect, past)
             elif not isinstance(effect, do.StartTranscription):
                 await self._perform(effect)
-        await self._agree_on_speech(turn)
         await self._save()
-
-    async def _agree_on_speech(self, turn: TurnSnapshot) -> None:
-        """The ear that heard the last second again may disagree with what its predecessor had told."""
-        utterance = turn.utterance
-        was_speaking = utterance is not None and utterance.ended_ms is None
-        if self._ear.is_hearing_speech and not was_speaking:
-            await self._tell(inputs.SpeechStarted(speech_ms=self._host.speech.start_ms))
-        elif was_speaking and not self._ear.is_hearing_speech:
-            await self._tell(inputs.SpeechStopped(silence_ms=self._host.speech.stop_ms))
 
     def _resume_reply(self, effect: do.ResumeReply, past: Recovered) -> None:
         if effect.utterance is not None:
