@@ -87,3 +87,11 @@ def test_a_library_is_heard_from_warning_on_in_the_same_form(lines: io.StringIO)
 def test_a_level_below_the_configured_one_is_silent(lines: io.StringIO) -> None:
     get_logger("voxthread.test").debug("x")
     assert lines.getvalue() == ""
+
+
+def test_a_library_that_chose_its_own_level_is_heard_from_warning_on(lines: io.StringIO) -> None:
+    library = logging.getLogger("some.library")
+    library.setLevel(logging.DEBUG)
+    library.info("what the caller said")
+    library.warning("something is wrong")
+    assert [line["event"] for line in parsed(lines)] == ["something is wrong"]

@@ -98,15 +98,7 @@ def create_sessions_routes(
     on this machine may ask, so a request must name this machine as its host.
     """
     router = APIRouter(prefix="/v1/sessions", tags=["sessions"], dependencies=[Depends(_bearer)])
-
-    def viewer(
-        request: Request, x_session_token: Annotated[str | None, Header(max_length=256)] = None
-    ) -> Viewer:
-        if is_open:
-            _check_host(request)
-        return viewer_of(read_credentials(request.headers.get("authorization"), x_session_token))
-
-    Asking: TypeAlias = Annotated[Viewer, Depends(viewer)]
+    Asking: TypeAlias = Annotated[Viewer, Depends(_asking(viewer_of, is_open))]
 
     @router.get("", responses=_REFUSALS)
     async def list_sessions(
@@ -145,14 +137,31 @@ def create_sessions_routes(
         ended = session.state == "ended"
         with _in_logs(session.session_id, session.frontend_session_id):
             events = await stories.events(session, after_seq=after_seq, limit=limit)
-        page = {
-            "events": [msgspec.Raw(event) for event in events],
-            "next_after_seq": msgspec.json.decode(events[-1], type=_Numbered).seq if events else after_seq,
-            "ended": ended and len(events) < limit,
-        }
-        return Response(msgspec.json.encode(page), media_type="application/json")
+        return _event_page(events, after_seq, ended=ended and len(events) < limit)
 
     return router
+
+
+def _asking(viewer_of: Callable[[Credentials], Viewer], is_open: bool) -> Callable[..., Viewer]:
+    """The dependency that finds out who asks."""
+
+    def viewer(
+        request: Request, x_session_token: Annotated[str | None, Header(max_length=256)] = None
+    ) -> Viewer:
+        if is_open:
+            _check_host(request)
+        return viewer_of(read_credentials(request.headers.get("authorization"), x_session_token))
+
+    return viewer
+
+
+def _event_page(events: list[bytes], after_seq: int, *, ended: bool) -> Response:
+    page = {
+        "events": [msgspec.Raw(event) for event in events],
+        "next_after_seq": msgspec.json.decode(events[-1], type=_Numbered).seq if events else after_seq,
+        "ended": ended,
+    }
+    return Response(msgspec.json.encode(page), media_type="application/json")
 
 
 class _Numbered(msgspec.Struct):

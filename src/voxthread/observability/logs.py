@@ -72,6 +72,7 @@ def configure_logging(level: str, stream: TextIO | None = None) -> None:
             ],
         )
     )
+    handler.addFilter(_is_heard)
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(max(threshold, logging.WARNING))
@@ -87,6 +88,11 @@ def configure_logging(level: str, stream: TextIO | None = None) -> None:
         logger_factory=structlog.stdlib.LoggerFactory(),
         cache_logger_on_first_use=True,
     )
+
+
+def _is_heard(record: logging.LogRecord) -> bool:
+    """A library that gave its logger a level of its own is heard from warning on all the same."""
+    return record.levelno >= logging.WARNING or record.name.partition(".")[0] == "voxthread"
 
 
 def make_safe(_logger: WrappedLogger, _method: str, event_dict: EventDict) -> EventDict:
