@@ -102,6 +102,8 @@ class SessionStory:
             case events.SessionClosed(reason=reason):
                 self.ended_at_ms, self.end_reason = at_ms, reason
                 self._tell(event, at_ms, ORCHESTRATOR, detail=reason)
+            case events.OrchestratorTakeover(gap_ms=gap_ms):
+                self._tell(event, at_ms, ORCHESTRATOR, detail=f"after {gap_ms} ms")
             case events.SessionIdInvalid(rule=rule):
                 self._warn(at_ms, rule, GATEWAY, message=f"a session id was refused: {rule}")
             case events.ErrorOccurred():
