@@ -1,0 +1,133 @@
+"""One role, kept running until it is told to stop."""
+
+from collections.abc import Callable
+
+import anyio
+from anyio.to_thread import run_sync
+
+from voxthread.observability.logs import get_logger
+from voxthread.supervisor.process import RoleProcess, RoleSpec, find, launch
+from voxthread.supervisor.restarts import RestartPolicy, Restarts
+from voxthread.supervisor.state_dir import RoleRecord, StateDir
+
+log = get_logger(__name__)
+
+
+class Role:
+    """`spec` is None for one that still runs and is wanted no more.
+
+    `on_death(worker_id)` is called for each life that ends, at once; it must not block.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        spec: RoleSpec | None,
+        state: StateDir,
+        *,
+        on_death: Callable[[str], None],
+        restarts: RestartPolicy,
+        stop_patience_s: float,
+        now: Callable[[], int],
+    ) -> None:
+        self._name = name
+        self._spec = spec
+        self._state = state
+        self._on_death = on_death
+        self._restarts = Restarts(restarts)
+        self._stop_patience_s = stop_patience_s
+        self._now = now
+        self._process: RoleProcess | None = None
+        self._stop = anyio.Event()
+        self._hurry = anyio.Event()
+        self._stopped = anyio.Event()
+
+    @property
+    def stop_order(self) -> int:
+        return self._spec.stop_order if self._spec is not None else 0
+
+    async def stop(self) -> None:
+        """Ask it to drain; kill it when it has not ended in time. Returns when it has."""
+        self._stop.set()
+        await self._stopped.wait()
+
+    def hurry(self) -> None:
+        """Wait no longer for the end of a drain, begun or to come."""
+        self._hurry.set()
+
+    def kill(self, worker_id: str) -> None:
+        """End this life, if it is the current one; its death is then one like any other."""
+        if self._process is not None and self._process.record.worker_id == worker_id:
+            self._kill(self._process, "silent")
+
+    async def run(self, record: RoleRecord | None) -> None:
+        """Go on with the process on record, if it lives and is what is wanted; else begin anew."""
+        process = await self._adopted(record) if record is not None else None
+        while self._spec is not None and not self._stop.is_set():
+            if process is None:
+                process = await self._launched(self._spec)
+            if process is not None:
+                await self._watch(process, self._stop)
+                process = None
+            if not self._stop.is_set():
+                await self._pause()
+        self._state.remove(self._name)
+        self._stopped.set()
+
+    async def _adopted(self, record: RoleRecord) -> RoleProcess | None:
+        process = find(record)
+        words = {"role": self._name, "worker_id": record.worker_id, "pid": record.pid}
+        if process is None:
+            log.warning("role.found_dead", **words)
+            self._on_death(record.worker_id)
+            return None
+        if self._spec is not None and self._spec.command == record.command:
+            log.info("role.adopted", **words)
+            return process
+        log.warning("role.replaced" if self._spec is not None else "role.unwanted", **words)
+        told = anyio.Event()
+        told.set()
+        await self._watch(process, told)
+        return None
+
+    async def _launched(self, spec: RoleSpec) -> RoleProcess | None:
+        try:
+            process = await run_sync(launch, spec, self._state)
+        except OSError as error:
+            log.error("role.cannot_start", role=self._name, detail=str(error))
+            return None
+        record = process.record
+        log.info("role.started", role=self._name, worker_id=record.worker_id, pid=record.pid)
+        return process
+
+    async def _watch(self, process: RoleProcess, stop: anyio.Event) -> None:
+        """To its end, which comes when `stop` is set or earlier."""
+        self._process = process
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(self._end_when, stop, process)
+            await process.ended()
+            tasks.cancel_scope.cancel()
+        self._process = None
+        record = process.record
+        self._on_death(record.worker_id)
+        status = process.bury()
+        say = log.info if stop.is_set() else log.warning
+        say("role.ended", role=self._name, worker_id=record.worker_id, pid=record.pid, status=status)
+
+    async def _end_when(self, stop: anyio.Event, process: RoleProcess) -> None:
+        await stop.wait()
+        process.terminate()
+        with anyio.move_on_after(self._stop_patience_s):
+            await self._hurry.wait()
+        self._kill(process, "still running")
+
+    def _kill(self, process: RoleProcess, reason: str) -> None:
+        log.warning("role.killed", role=self._name, worker_id=process.record.worker_id, reason=reason)
+        process.kill()
+
+    async def _pause(self) -> None:
+        restart = self._restarts.handle_death(self._now())
+        if restart.is_failing:
+            log.error("role.failing", role=self._name, retry_in_ms=restart.delay_ms)
+        with anyio.move_on_after(restart.delay_ms / 1000):
+            await self._stop.wait()
