@@ -94,7 +94,7 @@ class AuthConfig(_Section):
 
 class BusConfig(_Section):
     url: str = "memory"
-    """`memory`, `sqlite:FILE`, or `kafka://host:port,host:port?name=value` with names from below, no password."""
+    """`memory`, `sqlite:FILE`, or `kafka://host:port,...?name=value` with names from below, no password."""
     partitions: int = Field(default=8, ge=1, le=4_096)
     """Of a log that is not there yet; sessions are spread over them."""
     topic_prefix: str = ""

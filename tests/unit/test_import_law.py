@@ -17,6 +17,7 @@ pytestmark = pytest.mark.unit
 PURE_MODULES = {
     "bisect",
     "collections",
+    "copy",
     "dataclasses",
     "datetime",
     "enum",

@@ -119,7 +119,8 @@ def test_inputs_round_trip_and_are_private(fact: Input, now: int) -> None:
 
 
 def test_deadline_round_trips_as_no_input() -> None:
-    assert decode_input(encode_input(None, session_id="s", epoch=0, seq=1, now=5, in_position=7).value)[1] is None
+    record = encode_input(None, session_id="s", epoch=0, seq=1, now=5, in_position=7)
+    assert decode_input(record.value)[1] is None
 
 
 def test_every_input_class_is_recorded() -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 
 import anyio
 from fastapi import FastAPI
@@ -49,15 +50,26 @@ class MediaRole:
         self._hub.drain()
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Parts:
+    """What the routes are made of."""
+
+    authenticator: Authenticator
+    invalid_ids: InvalidIds
+    registry: SessionRegistry
+    door: SessionDoor
+    legs: Legs
+    hub: EventHub
+    stories: SessionStories
+    attendance: Attendance
+
+
 @asynccontextmanager
 async def open_media(config: Config, bus: Bus, agents: Sequence[str]) -> AsyncIterator[MediaRole]:
     """`agents` are the names that callers may ask for, the first is the default."""
     partitions = range(bus.partitions)
-    invalid_ids = InvalidIds()
-    authenticator = _authenticator(config)
-    hub = EventHub(bus)
-    stories = SessionStories(bus)
-    attendance = Attendance(bus)
+    invalid_ids, authenticator = InvalidIds(), _authenticator(config)
+    hub, stories, attendance = EventHub(bus), SessionStories(bus), Attendance(bus)
     reception = Reception(hub)
     registry = SessionRegistry(bus, mint=SessionIdMint(), invalid_ids=invalid_ids)
     door = SessionDoor(
@@ -77,44 +89,58 @@ async def open_media(config: Config, bus: Bus, agents: Sequence[str]) -> AsyncIt
         settings = _media_settings(config)
         async with open_legs(bus, settings, partitions, reception, invalid_ids=invalid_ids) as legs:
             reception.legs = legs
-            access = Access(authenticator, registry)
-            http = FastAPI(
-                title="Voxthread",
-                version=__version__,
-                docs_url=None,
-                redoc_url=None,
-                routes=[
-                    *create_whip_routes(
-                        door,
-                        legs,
-                        authenticate=access.publisher,
-                        public_url=config.http.public_url,
-                        cors_origins=config.http.cors_origins,
-                    ),
-                    *create_events_routes(
-                        hub,
-                        door,
-                        legs,
-                        invalid_ids=invalid_ids,
-                        principal_of=access.follower,
-                        allowed_origins=config.http.cors_origins,
-                    ),
-                    *create_agents_routes(tuple(agents)),
-                    *create_health_routes({"events": hub.unready, "orchestrators": attendance.unready}),
-                    *create_page_routes(),
-                ],
+            parts = _Parts(
+                authenticator=authenticator,
+                invalid_ids=invalid_ids,
+                registry=registry,
+                door=door,
+                legs=legs,
+                hub=hub,
+                stories=stories,
+                attendance=attendance,
             )
-            refuse_with_problems(http)
-            http.include_router(
-                create_sessions_routes(
-                    stories,
-                    invalid_ids=invalid_ids,
-                    viewer_of=access.viewer,
-                    is_open=authenticator.is_open,
-                )
-            )
-            yield MediaRole(http, legs, hub, attendance)
+            yield MediaRole(_http(config, agents, parts), legs, hub, attendance)
         tasks.cancel_scope.cancel()
+
+
+def _http(config: Config, agents: Sequence[str], parts: _Parts) -> FastAPI:
+    access = Access(parts.authenticator, parts.registry)
+    http = FastAPI(
+        title="Voxthread",
+        version=__version__,
+        docs_url=None,
+        redoc_url=None,
+        routes=[
+            *create_whip_routes(
+                parts.door,
+                parts.legs,
+                authenticate=access.publisher,
+                public_url=config.http.public_url,
+                cors_origins=config.http.cors_origins,
+            ),
+            *create_events_routes(
+                parts.hub,
+                parts.door,
+                parts.legs,
+                invalid_ids=parts.invalid_ids,
+                principal_of=access.follower,
+                allowed_origins=config.http.cors_origins,
+            ),
+            *create_agents_routes(tuple(agents)),
+            *create_health_routes({"events": parts.hub.unready, "orchestrators": parts.attendance.unready}),
+            *create_page_routes(),
+        ],
+    )
+    refuse_with_problems(http)
+    http.include_router(
+        create_sessions_routes(
+            parts.stories,
+            invalid_ids=parts.invalid_ids,
+            viewer_of=access.viewer,
+            is_open=parts.authenticator.is_open,
+        )
+    )
+    return http
 
 
 def _media_settings(config: Config) -> MediaSettings:

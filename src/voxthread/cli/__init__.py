@@ -3,6 +3,9 @@
 One JSON object on standard output with `--json`; progress and logs on standard error; not zero on failure.
 """
 
+import os
+import secrets
+import socket
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -36,19 +39,28 @@ main.add_typer(session_commands, name="session")
 main.add_typer(token_commands, name="token")
 
 
+AgentFile = Annotated[
+    Path | None, typer.Argument(help="A Python file that defines agent(llm). Default: the examples.")
+]
+Host = Annotated[str | None, typer.Option(help="Address to listen on.")]
+Port = Annotated[int | None, typer.Option(help="Port of HTTP and WebSocket; 0 takes a free one.")]
+MaxSessions = Annotated[int | None, typer.Option(help="More callers get 503.")]
+TlsCert = Annotated[Path | None, typer.Option(exists=True, help="Certificate chain, PEM.")]
+TlsKey = Annotated[Path | None, typer.Option(exists=True, help="Private key, PEM.")]
+BusUrl = Annotated[str | None, typer.Option("--bus", help="sqlite:FILE or kafka://HOST:PORT,...")]
+
+
 @main.command()
 def serve(
-    agent: Annotated[
-        Path | None, typer.Argument(help="A Python file that defines agent(llm). Default: the examples.")
-    ] = None,
-    host: Annotated[str | None, typer.Option(help="Address to listen on.")] = None,
-    port: Annotated[int | None, typer.Option(help="Port of HTTP and WebSocket; 0 takes a free one.")] = None,
-    max_sessions: Annotated[int | None, typer.Option(help="More callers get 503.")] = None,
-    tls_cert: Annotated[Path | None, typer.Option(exists=True, help="Certificate chain, PEM.")] = None,
-    tls_key: Annotated[Path | None, typer.Option(exists=True, help="Private key, PEM.")] = None,
+    agent: AgentFile = None,
+    host: Host = None,
+    port: Port = None,
+    max_sessions: MaxSessions = None,
+    tls_cert: TlsCert = None,
+    tls_key: TlsKey = None,
     config_file: ConfigFile = None,
 ) -> None:
-    """Run a server: media, agent, models and page. Ready when `GET /readyz` is 200."""
+    """Run a server: media, agent, models and page in one process. Ready when `GET /readyz` is 200."""
     config = config_of(
         config_file,
         http={"host": host, "port": port, "tls_cert": tls_cert, "tls_key": tls_key},
@@ -57,6 +69,46 @@ def serve(
     from voxthread.app.server import serve as run_server
 
     run(lambda: run_server(config, agent, _announce))
+
+
+@main.command()
+def media(
+    agent: AgentFile = None,
+    host: Host = None,
+    port: Port = None,
+    max_sessions: MaxSessions = None,
+    tls_cert: TlsCert = None,
+    tls_key: TlsKey = None,
+    bus: BusUrl = None,
+    config_file: ConfigFile = None,
+) -> None:
+    """Run the role that faces callers; the orchestrators are elsewhere on the same `--bus`."""
+    config = config_of(
+        config_file,
+        http={"host": host, "port": port, "tls_cert": tls_cert, "tls_key": tls_key},
+        media={"max_sessions": max_sessions},
+        bus={"url": bus},
+    )
+    from voxthread.app.roles import run_media
+
+    run(lambda: run_media(config, agent, _announce))
+
+
+@main.command()
+def orchestrator(
+    agent: AgentFile = None,
+    bus: BusUrl = None,
+    worker_id: Annotated[
+        str | None, typer.Option(envvar="VOXTHREAD_WORKER_ID", help="Names this life of this process.")
+    ] = None,
+    config_file: ConfigFile = None,
+) -> None:
+    """Run the role that owns sessions. Run two: when one dies, the other goes on with its calls."""
+    config = config_of(config_file, bus={"url": bus})
+    from voxthread.app.roles import run_orchestrator
+
+    own_id = worker_id or f"{socket.gethostname()}_{os.getpid()}_{secrets.token_hex(4)}"
+    run(lambda: run_orchestrator(config, agent, own_id))
 
 
 @main.command()

@@ -7,6 +7,7 @@ then and not in a call.
 
 import fcntl
 import hashlib
+import os
 import shutil
 import subprocess
 import sys
@@ -205,9 +206,10 @@ def _install(lock: ModelLock, target: Path, find_links: Path | None) -> None:
     # Without a cache: uv links files from it, and a damaged model would damage what is to repair it.
     command = [find_uv_bin(), "pip", "install", "--require-hashes", "--no-deps", "--no-cache"]
     command += ["--python", sys.executable, "--target", str(target), "-r", str(requirements)]
-    if find_links is not None:
-        command += ["--no-index", "--find-links", str(find_links)]
-    status = subprocess.run(command, stdout=subprocess.DEVNULL, check=False).returncode
+    offline = {} if find_links is None else {"UV_NO_INDEX": "1", "UV_FIND_LINKS": str(find_links)}
+    status = subprocess.run(
+        command, stdout=subprocess.DEVNULL, env={**os.environ, **offline}, check=False
+    ).returncode
     if status:
         raise ModelFileError("models.pull_failed", f"uv pip install exited with {status}", retryable=True)
 

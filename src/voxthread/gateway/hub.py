@@ -164,8 +164,8 @@ class EventHub:
         if first_position >= until:
             return
         fence = Fence()
-        records = self._bus.read(Stream.EVENTS, partition, first_position)
-        async with aclosing(records) as reading:
+        start = max(first_position, await self._bus.oldest(Stream.EVENTS, partition))
+        async with aclosing(self._bus.read(Stream.EVENTS, partition, start)) as reading:
             async for stored in reading:
                 if stored.position >= until:
                     return

@@ -63,7 +63,8 @@ class OwnedPartition:
         for session_id, recovered in recovery.sessions.items():
             self._start(session_id, recovered, recovered.snapshot.in_position + 1, tasks)
         self._ended = recovery.ended
-        self._position = min([recovery.in_position, *(line.from_position for line in self._lines.values())])
+        first = min([recovery.in_position, *(line.from_position for line in self._lines.values())])
+        self._position = max(first, await self._host.bus.oldest(Stream.IN, self._partition))
         if recovery.sessions:
             log.info("partition.taken_over", partition=self._partition, sessions=len(recovery.sessions))
 

@@ -199,11 +199,12 @@ async def _read_heard_audio(bus: Bus, partition: int, sessions: dict[str, Recove
 async def _until_now(
     bus: Bus, stream: Stream, partition: int, first: int
 ) -> AsyncGenerator[StoredRecord, None]:
-    """Every record from `first` to the present end of the stream."""
+    """Every record kept from `first` to the present end of the stream."""
     head = await bus.head(stream, partition)
-    if first >= head:
+    start = max(first, await bus.oldest(stream, partition))
+    if start >= head:
         return
-    async with aclosing(bus.read(stream, partition, first)) as records:
+    async with aclosing(bus.read(stream, partition, start)) as records:
         async for stored in records:
             if stored.position >= head:
                 return

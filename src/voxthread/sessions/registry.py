@@ -261,7 +261,8 @@ class SessionRegistry:
             self._in_flight.release()
 
     async def _fold(self) -> None:
-        async for stored in self._bus.read(Stream.CLAIMS, 0, 0):
+        oldest = await self._bus.oldest(Stream.CLAIMS, 0)
+        async for stored in self._bus.read(Stream.CLAIMS, 0, oldest):
             self._apply(stored)
             waiter = self._folded.get(stored.position)
             if waiter is not None:
