@@ -25,6 +25,7 @@ class Worker:
     ownership: Ownership
     claims_read: int
     control_read: int
+    has_found_claims: bool = False
     is_alive: bool = True
     is_stopped: bool = False
     is_cut_off: bool = False
@@ -59,10 +60,16 @@ class World:
     def join(self, worker_id: str = "") -> Worker:
         worker_id = worker_id or f"w{len(self.workers) + 1}"
         ownership = Ownership(worker_id, self.partitions)
-        ownership.catch_up_to(len(self.claims))
         ownership.set_ready(True)
         worker = self.workers[worker_id] = Worker(worker_id, ownership, 0, len(self.control))
         self._poke(worker)
+
+        def find_claims() -> None:
+            ownership.catch_up_to(len(self.claims))
+            worker.has_found_claims = True
+            self._poke(worker)
+
+        self._later(self._delay_ms(), find_claims)
         return worker
 
     def kill(self, worker: Worker, *, with_notice: bool) -> None:
@@ -176,7 +183,7 @@ class World:
         if not worker.runs or worker.is_cut_off:
             return
         if isinstance(hint, CHANGES):
-            while worker.claims_read < len(self.claims):
+            while worker.has_found_claims and worker.claims_read < len(self.claims):
                 position = worker.claims_read
                 worker.claims_read += 1
                 worker.told += worker.ownership.handle_claim(position, self.claims[position], self.now)

@@ -8,7 +8,7 @@ from ownership_world import Worker, World
 from voxthread.core.balance import claim_order, giver_and_taker, score
 from voxthread.core.owners import Owners, PartitionClaim, PartitionHold, PartitionRelease, Tenure
 from voxthread.core.ownership import Granted, Lost, Ownership, OwnershipPolicy
-from voxthread.core.workers import DeathNotice, Heartbeat
+from voxthread.core.workers import DeathNotice, Heartbeat, LivenessPolicy, Workers
 
 pytestmark = pytest.mark.unit
 
@@ -310,6 +310,17 @@ def test_a_worker_that_learns_last_that_there_are_no_claims_claims_at_once() -> 
     worker.catch_up_to(0)
     assert worker.deadline() <= 1_002
     assert worker.handle_deadline(1_002) == [claim(0, 0, "w")]
+
+
+def test_heartbeats_that_overtake_one_another_do_not_make_a_lease_shorter() -> None:
+    workers = Workers("w", LivenessPolicy())
+    workers.note("other")
+    for at_ms in (0, 300, 150, 600, 450, 900, 750):
+        beat = Heartbeat(worker_id="w", at_ms=at_ms, is_first=False, is_ready=True)
+        workers.handle_heartbeat(beat, now=920)
+        assert workers.silent() == []
+    workers.handle_heartbeat(Heartbeat(worker_id="w", at_ms=1_000, is_first=False, is_ready=True), now=1_000)
+    assert workers.silent() == ["other"]
 
 
 def test_what_an_earlier_life_still_owned_is_released_by_one_that_leaves() -> None:

@@ -122,7 +122,9 @@ class Workers:
         return has_changed
 
     def _hear_echo(self, at_ms: int, now: int) -> None:
-        pause_ms = 0 if self._echo_ms is None else max(0, at_ms - self._echo_ms)
+        pause_ms = 0 if self._echo_ms is None else at_ms - self._echo_ms
+        if pause_ms < 0 or at_ms > now:
+            return  # overtaken by a later one, or of an earlier life by another clock
         self._echo_ms = at_ms
         if max(pause_ms, now - at_ms) < self._policy.lease_ms:
             self._clock_ms += min(pause_ms, self._policy.pause_ms)
