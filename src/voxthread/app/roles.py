@@ -20,6 +20,7 @@ from voxthread.wire.log import Bus
 log = get_logger(__name__)
 
 _RETRY_S = 1.0
+_DRAIN_S = 5.0  # while the log is away nothing can be handed over
 
 
 class RoleError(BusError):
@@ -53,7 +54,8 @@ async def run_orchestrator(config: Config, agent_file: Path | None, worker_id: s
     ):
         log.info("orchestrator.ready", worker_id=worker_id, agents=list(engines.agents))
         await stop_signal()
-        await claims.drain()
+        with anyio.move_on_after(_DRAIN_S):
+            await claims.drain()
 
 
 @asynccontextmanager

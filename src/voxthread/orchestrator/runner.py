@@ -55,17 +55,18 @@ class Orchestrator:
         """Own a partition under `epoch`: go on with its sessions, then hear new ones."""
         self.drop(partition)
         assert self._tasks is not None, "run the orchestrator first"
-        self._tasks.start_soon(self._serve, partition, epoch)
+        owned = OwnedPartition(self._host, partition, epoch, self._check_id)
+        scope = anyio.CancelScope()
+        self._owned[partition] = owned, scope
+        self._tasks.start_soon(self._serve, owned, scope)
 
     def drop(self, partition: int) -> None:
         """Somebody else owns the partition: stop its sessions at once and without a word."""
         if (owned := self._owned.pop(partition, None)) is not None:
             owned[1].cancel()
 
-    async def _serve(self, partition: int, epoch: int) -> None:
-        owned = OwnedPartition(self._host, partition, epoch, self._check_id)
-        with anyio.CancelScope() as scope:
-            self._owned[partition] = owned, scope
+    async def _serve(self, owned: OwnedPartition, scope: anyio.CancelScope) -> None:
+        with scope:
             await owned.run()
 
     def _check_id(self, session_id: str) -> None:
