@@ -72,6 +72,7 @@ def serve_completions(
     server = CompletionsServer(script or completion(text), status)
     app = Starlette(routes=[Route("/v1/chat/completions", server.answer, methods=["POST"])])
     listener = uvicorn.Config(app, port=0, log_level="critical", lifespan="off").bind_socket()
+    listener.listen()  # who connects before the thread serves must wait, not be refused
     server.base_url = f"http://127.0.0.1:{listener.getsockname()[1]}/v1"
     # The server has a loop of its own, in a thread: it must not share the cancellation of the test's tasks.
     uvicorn_server = uvicorn.Server(uvicorn.Config(app, log_level="critical", lifespan="off"))
