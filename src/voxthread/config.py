@@ -21,16 +21,22 @@ class _Section(BaseModel):
 
 class HttpConfig(_Section):
     host: str = "127.0.0.1"
+    """Address to listen on. Off loopback a key is needed."""
     port: int = Field(default=8080, ge=0, le=65535)
+    """Port of HTTP and WebSocket; 0 takes a free one."""
     tls_cert: Path | None = None
+    """Certificate chain, PEM. A browser gives its microphone to other hosts over HTTPS only."""
     tls_key: Path | None = None
+    """Private key of the certificate, PEM."""
     public_url: str | None = None
     """Base of the absolute `Location`s handed out; None takes the request's own host."""
     cors_origins: tuple[str, ...] = ("*",)
+    """Origins whose pages may call; `*` is every one."""
 
 
 class MediaConfig(_Section):
     max_sessions: int = Field(default=50, ge=1)
+    """More callers get 503 with `Retry-After`."""
     strict_rfc9725: bool = False
     """Answer every offer `recvonly` as RFC 9725 section 4.2 demands; the agent is then not heard."""
     setup_timeout_ms: int = 10_000
@@ -53,27 +59,37 @@ class TurnConfig(_Section):
     stt_grace_ms: int = 3_000
     """How long past the endpoint a transcript may take."""
     first_audio_ms: int = 15_000
+    """A reply not heard for so long has failed: the caller hears an apology."""
     stall_ms: int = 8_000
+    """A reply in which nothing happens for so long has failed."""
     overlap_ms: int = 700
     """A caller who speaks this long over the agent interrupts it."""
     max_utterance_ms: int = 60_000
+    """A caller who does not stop is answered after so long."""
     speculate: bool = False
+    """Start the reply as soon as there is a transcript, before the turn is confirmed."""
 
 
 class SttConfig(_Section):
     interim_ms: int = 800
     """How often a growing utterance is transcribed for captions; 0 is never."""
     threads: int = 1
+    """Threads of one transcription; on two cores a second one does not help."""
 
 
 class LlmConfig(_Section):
     base_url: str | None = None
     """An OpenAI-compatible endpoint, e.g. https://api.openai.com/v1; None runs the bundled model."""
     api_key: SecretStr | None = None
+    """Sent to the endpoint as a bearer token."""
     model: str = "bundled"
+    """Name of the endpoint's model; the bundled one has no other."""
     max_tokens: int = 120
+    """Of one reply."""
     temperature: float = 0.0
+    """0 says the same to the same words, which a takeover in the middle of a reply relies on."""
     timeout_ms: int = 20_000
+    """For the first token of the endpoint, and for each one after it."""
     threads: int = 1
     slots: int = 2
     """Replies the bundled model generates at once."""
@@ -81,15 +97,13 @@ class LlmConfig(_Section):
     """Per slot."""
 
 
-class TtsConfig(_Section):
-    pass
-
-
 class AuthConfig(_Section):
     key: SecretStr | None = None
     """HS256 secret or PEM public key that bearer tokens are verified with; None on loopback runs open."""
     algorithm: Literal["HS256", "RS256", "ES256"] = "HS256"
+    """The one algorithm accepted, whatever a token says of itself."""
     audience: str = "voxthread"
+    """What a token must be meant for."""
 
 
 class BusConfig(_Section):
@@ -100,14 +114,19 @@ class BusConfig(_Section):
     topic_prefix: str = ""
     """Kafka: stands before the name of every topic, so that several installations share brokers."""
     security_protocol: Literal["plaintext", "ssl", "sasl_plaintext", "sasl_ssl"] = "plaintext"
+    """Kafka."""
     sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = "SCRAM-SHA-512"
+    """Kafka."""
     sasl_username: str | None = None
+    """Kafka."""
     sasl_password: SecretStr | None = None
+    """Kafka; never in the URL."""
     tls_ca_file: Path | None = None
     """Kafka: PEM of who signed the brokers' certificates; None trusts what the system trusts."""
     tls_cert_file: Path | None = None
     """Kafka: PEM certificate that this client shows."""
     tls_key_file: Path | None = None
+    """Kafka: private key of that certificate, PEM."""
     replication_factor: int | None = Field(default=None, ge=1)
     """Kafka: of topics made here; None is 3, or as many as there are brokers."""
     append_timeout_ms: int = Field(default=30_000, ge=1_000)
@@ -124,11 +143,12 @@ class Config(BaseSettings):
     turn: TurnConfig = TurnConfig()
     stt: SttConfig = SttConfig()
     llm: LlmConfig = LlmConfig()
-    tts: TtsConfig = TtsConfig()
     auth: AuthConfig = AuthConfig()
     bus: BusConfig = BusConfig()
     models_dir: Path = Path.home() / ".cache" / "voxthread" / "models"
+    """Where `voxthread models pull` puts the bundled models."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
+    """Of Voxthread's own lines; libraries are heard from warnings on."""
 
     @classmethod
     def settings_customise_sources(
