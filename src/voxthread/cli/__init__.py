@@ -8,7 +8,7 @@ import secrets
 import socket
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -48,6 +48,10 @@ MaxSessions = Annotated[int | None, typer.Option(help="More callers get 503.")]
 TlsCert = Annotated[Path | None, typer.Option(exists=True, help="Certificate chain, PEM.")]
 TlsKey = Annotated[Path | None, typer.Option(exists=True, help="Private key, PEM.")]
 BusUrl = Annotated[str | None, typer.Option("--bus", help="sqlite:FILE or kafka://HOST:PORT,...")]
+
+CallerVoice = Annotated[
+    Literal["auto", "piper", "espeak"], typer.Option(help="Voice of the texts: the bundled one, or espeak-ng.")
+]
 
 
 @main.command()
@@ -118,6 +122,7 @@ def call(
     agent: Annotated[str | None, typer.Option(help="Which agent; the server's default.")] = None,
     out: Annotated[Path | None, typer.Option(help="Stereo WAV: caller left, agent right.")] = None,
     frontend_session_id: Annotated[str | None, typer.Option(help="An id of your own for the session.")] = None,
+    voice: CallerVoice = "auto",
     url: Url = DEFAULT_URL,
     token: Token = None,
     as_json: AsJson = False,
@@ -133,6 +138,7 @@ def call(
         frontend_session_id=frontend_session_id,
         token=token,
         out=out,
+        voice=voice,
         models_dir=read_config().models_dir,
     )
     print_result(run(lambda: run_call(options, CallPrinter(progress))), as_json)
@@ -142,6 +148,7 @@ def call(
 def latency(
     turns: Annotated[int, typer.Option(min=1, help="How many questions.")] = 12,
     agent: Annotated[str, typer.Option(help="Which agent.")] = "chat",
+    voice: CallerVoice = "auto",
     url: Url = DEFAULT_URL,
     token: Token = None,
     as_json: AsJson = False,
@@ -155,7 +162,7 @@ def latency(
     print_result(
         run(
             lambda: run_latency_bench(
-                url, turns, agent=agent, token=token, models_dir=models_dir, printer=printer
+                url, turns, agent=agent, token=token, voice=voice, models_dir=models_dir, printer=printer
             )
         ),
         as_json,

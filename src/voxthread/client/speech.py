@@ -45,7 +45,7 @@ def load_wav(source: Path | io.BytesIO) -> PcmFrame:
 
 
 async def speak(text: str, *, voice: VoiceName = "auto", models_dir: Path | None = None) -> PcmFrame:
-    """Speak a text: `auto` is espeak-ng where it is installed, else the bundled Piper voice.
+    """Speak a text: `auto` is the bundled Piper voice where it was pulled, else espeak-ng.
 
     Either runs in a process of its own. Raises `SpeechError`.
     """
@@ -56,19 +56,18 @@ async def speak(text: str, *, voice: VoiceName = "auto", models_dir: Path | None
 
 
 def _voice_command(voice: VoiceName, models_dir: Path | None) -> Sequence[str]:
+    """Speech-to-text understands the bundled voice better than espeak-ng, as it does people."""
+    model = None if models_dir is None else models_dir / read_lock().path_of("piper_voice")
+    if voice != "espeak" and model is not None and model.is_file():
+        return (sys.executable, "-m", "piper", "--model", str(model), "--output-file", "-")
     espeak = shutil.which("espeak-ng")
     if voice != "piper" and espeak:
         return (espeak, "-v", "en-us", "-s", "150", "--stdin", "--stdout")
-    if voice == "espeak":
-        raise SpeechError("speech.no_voice", "espeak-ng is not installed")
-    model = None if models_dir is None else models_dir / read_lock().path_of("piper_voice")
-    if model is None or not model.is_file():
-        raise SpeechError(
-            "speech.no_voice",
-            f"there is no espeak-ng and no {model or 'bundled voice'}: install the one, "
-            "run `voxthread models pull` for the other, or say a WAV file",
-        )
-    return (sys.executable, "-m", "piper", "--model", str(model), "--output-file", "-")
+    raise SpeechError(
+        "speech.no_voice",
+        f"there is no voice to speak with ({voice}): run `voxthread models pull`, install espeak-ng, "
+        "or say a WAV file",
+    )
 
 
 def _synthesize(command: Sequence[str], text: str) -> PcmFrame:
