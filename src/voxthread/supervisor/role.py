@@ -62,33 +62,31 @@ class Role:
 
     async def run(self, record: RoleRecord | None) -> None:
         """Go on with the process on record, if it lives and is what is wanted; else begin anew."""
-        process = await self._adopted(record) if record is not None else None
+        if record is not None:
+            await self._take_over(record)
         while self._spec is not None and not self._stop.is_set():
-            if process is None:
-                process = await self._launched(self._spec)
+            process = await self._launched(self._spec)
             if process is not None:
                 await self._watch(process, self._stop)
-                process = None
-            if not self._stop.is_set():
-                await self._pause()
+            await self._pause()
         self._state.remove(self._name)
         self._stopped.set()
 
-    async def _adopted(self, record: RoleRecord) -> RoleProcess | None:
+    async def _take_over(self, record: RoleRecord) -> None:
         process = find(record)
         words = {"role": self._name, "worker_id": record.worker_id, "pid": record.pid}
         if process is None:
             log.warning("role.found_dead", **words)
             self._on_death(record.worker_id)
-            return None
-        if self._spec is not None and self._spec.command == record.command:
+        elif self._spec is not None and self._spec.command == record.command:
             log.info("role.adopted", **words)
-            return process
-        log.warning("role.replaced" if self._spec is not None else "role.unwanted", **words)
-        told = anyio.Event()
-        told.set()
-        await self._watch(process, told)
-        return None
+            await self._watch(process, self._stop)
+            await self._pause()
+        else:
+            log.warning("role.unwanted" if self._spec is None else "role.replaced", **words)
+            told = anyio.Event()
+            told.set()
+            await self._watch(process, told)
 
     async def _launched(self, spec: RoleSpec) -> RoleProcess | None:
         try:
@@ -126,6 +124,8 @@ class Role:
         process.kill()
 
     async def _pause(self) -> None:
+        if self._stop.is_set():
+            return
         restart = self._restarts.handle_death(self._now())
         if restart.is_failing:
             log.error("role.failing", role=self._name, retry_in_ms=restart.delay_ms)
