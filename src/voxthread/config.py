@@ -147,6 +147,8 @@ class Config(BaseSettings):
     bus: BusConfig = BusConfig()
     models_dir: Path = Path.home() / ".cache" / "voxthread" / "models"
     """Where `voxthread models pull` puts the bundled models."""
+    state_dir: Path = Path.home() / ".local" / "state" / "voxthread"
+    """Where `serve --orchestrators` keeps its log and the record of its roles, a directory for each port."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """Of Voxthread's own lines; libraries are heard from warnings on."""
 

@@ -56,9 +56,13 @@ def bind(config: HttpConfig) -> socket.socket:
 
 
 def url_of(config: HttpConfig, bound: socket.socket) -> str:
+    return url_at(config, bound.getsockname()[1])
+
+
+def url_at(config: HttpConfig, port: int) -> str:
     host = config.host if config.host not in ("0.0.0.0", "::", "") else "127.0.0.1"
     scheme = "https" if config.tls_cert else "http"
-    return f"{scheme}://{f'[{host}]' if ':' in host else host}:{bound.getsockname()[1]}"
+    return f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}"
 
 
 @asynccontextmanager

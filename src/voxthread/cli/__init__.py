@@ -62,17 +62,30 @@ def serve(
     max_sessions: MaxSessions = None,
     tls_cert: TlsCert = None,
     tls_key: TlsKey = None,
+    orchestrators: Annotated[
+        int | None, typer.Option(min=1, help="Run the roles as processes, so many that own calls.")
+    ] = None,
+    bus: BusUrl = None,
     config_file: ConfigFile = None,
 ) -> None:
-    """Run a server: media, agent, models and page in one process. Ready when `GET /readyz` is 200."""
+    """Run a server: media, agent, models and page. Ready when `GET /readyz` is 200.
+
+    In one process, or with `--orchestrators 2` in several: a call then outlives the process that owns it.
+    """
     config = config_of(
         config_file,
         http={"host": host, "port": port, "tls_cert": tls_cert, "tls_key": tls_key},
         media={"max_sessions": max_sessions},
+        bus={"url": bus},
     )
-    from voxthread.app.server import serve as run_server
+    if orchestrators is not None:
+        from voxthread.app.supervised import run_supervised
 
-    run(lambda: run_server(config, agent, _announce))
+        run(lambda: run_supervised(config, agent, orchestrators, config_file, _announce))
+    else:
+        from voxthread.app.server import serve as run_server
+
+        run(lambda: run_server(config, agent, _announce))
 
 
 @main.command()
