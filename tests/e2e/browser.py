@@ -51,8 +51,13 @@ async def open_chromium(
 ) -> AsyncIterator[Browser]:
     playwright = await async_playwright().start()
     try:
-        yield await playwright.chromium.launch(executable_path=path, headless=True, args=[*QUIET, *flags])
+        browser = await playwright.chromium.launch(executable_path=path, headless=True, args=[*QUIET, *flags])
+        try:
+            yield browser
+        finally:
+            # Shielded: a test that was cancelled must not leave its browser behind.
+            with anyio.CancelScope(shield=True):
+                await browser.close()
     finally:
-        # A test that was cancelled must not leave its browser behind; the driver takes its browsers along.
         with anyio.CancelScope(shield=True):
             await playwright.stop()
