@@ -5,6 +5,7 @@ Caller n speaks, and is answered with, a tone of `tone_hz(n)`: whoever hears ano
 
 import math
 import re
+from collections import Counter
 from collections.abc import AsyncIterable, AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -31,6 +32,13 @@ BRISK: Mapping[str, Any] = {"vad_stop_ms": 96, "endpoint_ms": 200, "incomplete_e
 _LOWEST_HZ = 300.0
 _STEP_HZ = 8.0
 _TONE_RATE_HZ = 24_000
+_TONES = 331
+_STRIDE = 37
+"""Numbers in a row get tones far apart: callers at the same time are never taken for one another by a click."""
+
+_CLICK_TONES = 2
+"""A piece with a join or a gap in it may sound so many tones off."""
+
 _PEAK = 8_000
 
 
@@ -69,7 +77,7 @@ def engines(
 
 
 def tone_hz(number: int) -> float:
-    return _LOWEST_HZ + _STEP_HZ * number
+    return _LOWEST_HZ + _STEP_HZ * (number * _STRIDE % _TONES)
 
 
 def tone(number: int, duration_ms: int, *, rate_hz: int = SPEECH_RATE_HZ, start_ms: int = 0) -> PcmFrame:
@@ -83,10 +91,15 @@ def numbers_in(pcm: bytes, *, piece_ms: int = 200) -> set[int]:
     samples = np.frombuffer(pcm, "<i2").astype(np.float64)
     size = piece_ms * SPEECH_RATE_HZ // 1000
     pieces = [samples[start : start + size] for start in range(0, len(samples) - size + 1, size // 2)]
-    return {_number(piece) for piece in pieces if all(np.abs(np.split(piece, 8)).max(axis=1) > 1_000)}
+    loud = [piece for piece in pieces if all(np.abs(np.split(piece, 8)).max(axis=1) > 1_000)]
+    tones: list[int] = []
+    for tone_index, _ in Counter(_tone_index(piece) for piece in loud).most_common():
+        if all(abs(tone_index - known) > _CLICK_TONES for known in tones):
+            tones.append(tone_index)
+    return {tone_index * pow(_STRIDE, -1, _TONES) % _TONES for tone_index in tones}
 
 
-def _number(piece: NDArray[np.float64]) -> int:
+def _tone_index(piece: NDArray[np.float64]) -> int:
     spectrum = np.abs(np.fft.rfft(piece * np.hanning(len(piece)), 16 * len(piece)))
     hz = int(np.argmax(spectrum)) * SPEECH_RATE_HZ / (16 * len(piece))
     return round((hz - _LOWEST_HZ) / _STEP_HZ)

@@ -33,7 +33,7 @@ class _Story:
 
     def __init__(self, first_position: int | None, recent_limit: int) -> None:
         """`first_position`: no event of the session is before it; None if that is not known."""
-        self.first_position = first_position or 0
+        self.first_position = first_position
         self.fence = Fence()
         self.recent: deque[PlacedEvent] = deque()
         self.forgotten = first_position is None
@@ -154,17 +154,19 @@ class EventHub:
                 following.finish(SESSION_OVER)
 
     async def _reread(
-        self, session_id: str, partition: int, first_position: int, until: int
+        self, session_id: str, partition: int, first_position: int | None, until: int
     ) -> AsyncGenerator[PlacedEvent]:
         """The session's events on the log before the position `until`. Raises `BusError`.
 
         Should `until - 1` be a hole at the end of the log, the next record ends the wait; that may be the
         session's next event, so nothing is held back.
         """
-        if first_position >= until:
+        start = first_position
+        if start is None:  # somewhere among what is kept
+            start = await self._bus.oldest(Stream.EVENTS, partition)
+        if start >= until:
             return
         fence = Fence()
-        start = max(first_position, await self._bus.oldest(Stream.EVENTS, partition))
         async with aclosing(self._bus.read(Stream.EVENTS, partition, start)) as reading:
             async for stored in reading:
                 if stored.position >= until:
