@@ -13,13 +13,14 @@ from starlette.routing import BaseRoute, WebSocketRoute
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from voxthread.core.failures import VoiceError
-from voxthread.gateway.frontend_socket import Commands, FrontendSocket, OpenedSession, SessionDoor, SocketLimits
+from voxthread.gateway.door import SessionDoor
+from voxthread.gateway.frontend_socket import Commands, FrontendSocket, SocketLimits
 from voxthread.gateway.hub import EventHub
 from voxthread.gateway.problem import RETRY_AFTER_S, RequestError, problem
 from voxthread.observability.metrics import EVENT_SOCKETS
 from voxthread.sessions.invalid_ids import InvalidIds
 
-__all__ = ["Commands", "EventHub", "OpenedSession", "SessionDoor", "SocketLimits", "create_events_routes"]
+__all__ = ["Commands", "EventHub", "SocketLimits", "create_events_routes"]
 
 
 def create_events_routes(

@@ -2,7 +2,7 @@
 
 from contextlib import AsyncExitStack, aclosing
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Protocol
 
 import anyio
 import msgspec
@@ -13,6 +13,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketDiscon
 from voxthread.core.events import SessionBound
 from voxthread.core.failures import SessionError, VoiceError
 from voxthread.core.ids import Dialect
+from voxthread.gateway.door import OpenedSession, SessionDoor
 from voxthread.gateway.following import TOO_SLOW, Following, error_text
 from voxthread.gateway.hub import EventHub
 from voxthread.observability.clock import now_ms
@@ -34,36 +35,6 @@ _CLOSE_WAIT_S = 5.0
 _POLICY_VIOLATION = 1008
 
 log = get_logger(__name__)
-
-
-class OpenedSession(Protocol):
-    @property
-    def session_id(self) -> str: ...
-    @property
-    def frontend_session_id(self) -> str: ...
-    @property
-    def token(self) -> str: ...
-    @property
-    def partition(self) -> int: ...
-    @property
-    def is_new(self) -> bool: ...
-
-
-class SessionDoor(Protocol):
-    async def open(
-        self,
-        *,
-        frontend_session_id: str | None,
-        principal: str,
-        session_token: str | None,
-        agent: str | None,
-        via: Literal["whip", "ws"],
-    ) -> OpenedSession:
-        """Join the session of `session_token`, or open a new one. Raises `SessionError`.
-
-        Ids are validated first; the error's code is then the rule that is broken.
-        """
-        ...
 
 
 class Commands(Protocol):

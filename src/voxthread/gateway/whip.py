@@ -8,7 +8,7 @@ whose name holds 192 random bits and no session id. Audio comes back on the same
 import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Protocol
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -17,6 +17,7 @@ from structlog.contextvars import bind_contextvars
 
 from voxthread.gateway.body import read_text
 from voxthread.gateway.cors import Cors
+from voxthread.gateway.door import OpenedSession, SessionDoor
 from voxthread.gateway.problem import RETRY_AFTER_S, RequestError
 from voxthread.gateway.resource import Resource
 from voxthread.gateway.whip_rules import Credentials, PatchDecision, decide_patch, read_credentials
@@ -38,29 +39,8 @@ _TOKEN_HOLDER = f"{ANONYMOUS_PREFIX}token_holder"
 log = get_logger(__name__)
 
 
-class OpenedSession(Protocol):
-    @property
-    def session_id(self) -> str: ...
-    @property
-    def frontend_session_id(self) -> str: ...
-    @property
-    def token(self) -> str: ...
-    @property
-    def is_new(self) -> bool: ...
-
-
-class SessionDoor(Protocol):
-    """Who may open which session. Its errors are `SessionError`s, or what the host of sessions raises."""
-
-    async def open(
-        self,
-        *,
-        frontend_session_id: str | None,
-        principal: str,
-        session_token: str | None,
-        agent: str | None,
-        via: Literal["whip", "ws"],
-    ) -> OpenedSession: ...
+class WhipDoor(SessionDoor, Protocol):
+    """Who may open which session, and act on it."""
 
     def authorize(self, session_id: str, *, principal: str, session_token: str | None) -> None: ...
 
@@ -105,7 +85,7 @@ class _Resource:
 
 
 def create_whip_routes(
-    door: SessionDoor,
+    door: WhipDoor,
     peers: Peers,
     *,
     authenticate: Callable[[str | None], str],
@@ -151,7 +131,7 @@ class _Whip:
 
     def __init__(
         self,
-        door: SessionDoor,
+        door: WhipDoor,
         peers: Peers,
         authenticate: Callable[[str | None], str],
         public_url: str | None,
