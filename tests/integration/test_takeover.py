@@ -21,10 +21,12 @@ from voxthread.engines.codec.opus import OpusDecoder, OpusEncoder
 from voxthread.observability.clock import now_ms
 from voxthread.orchestrator.ports import Engines
 from voxthread.orchestrator.runner import Orchestrator
+from voxthread.orchestrator.session import MEDIA_SILENCE_MS
 from voxthread.sessions.invalid_ids import InvalidIds
 from voxthread.testing.listening import EnergyVoiceActivity, ScriptedEndOfTurn
 from voxthread.testing.speaking import ToneTextToSpeech
 from voxthread.wire import facts
+from voxthread.wire.claims import SessionRelease, decode_claim
 from voxthread.wire.events import Envelope, decode_event, is_public
 from voxthread.wire.log import Stream
 from voxthread.wire.stamp import Fence
@@ -99,7 +101,9 @@ class Call:
 
 
 @asynccontextmanager
-async def orchestrator(bus: MemoryBus, epoch: int) -> AsyncIterator[None]:
+async def orchestrator(
+    bus: MemoryBus, epoch: int, media_silence_ms: int = MEDIA_SILENCE_MS
+) -> AsyncIterator[None]:
     engines = Engines(
         stt=ToneSpeechToText(),
         tts=ToneTextToSpeech(ms_per_character=20),
@@ -109,7 +113,15 @@ async def orchestrator(bus: MemoryBus, epoch: int) -> AsyncIterator[None]:
         open_encoder=OpusEncoder,
         agents={"repeater": Repeater()},
     )
-    made = Orchestrator(bus, engines, invalid_ids=InvalidIds(), turn=TURN, speech=SpeechPolicy(), now=now_ms)
+    made = Orchestrator(
+        bus,
+        engines,
+        invalid_ids=InvalidIds(),
+        turn=TURN,
+        speech=SpeechPolicy(),
+        now=now_ms,
+        media_silence_ms=media_silence_ms,
+    )
     async with anyio.create_task_group() as tasks:
         await tasks.start(made.run)
         made.take(0, epoch)
@@ -218,3 +230,18 @@ async def test_owners_killed_again_and_again_the_call_is_the_same() -> None:
     assert disturbed.user_texts == undisturbed.user_texts
     assert disturbed.agent_texts == undisturbed.agent_texts
     assert_same_audio(disturbed, undisturbed)
+
+
+@pytest.mark.anyio
+async def test_media_process_gone_for_long_its_session_is_ended_and_its_names_are_free() -> None:
+    bus = MemoryBus(1)
+    media = FakeMedia(bus, SESSION_ID, 0)
+    async with orchestrator(bus, 1, media_silence_ms=300):
+        await media.open("repeater")
+        await until(bus, events.SessionClosed, 1)
+    closed = (await story(bus))[-1].event
+    assert closed == events.SessionClosed(reason="media_lost")
+    async with aclosing(bus.read(Stream.CLAIMS, 0, 0)) as records:
+        release = decode_claim((await anext(records)).record.value)
+    assert isinstance(release, SessionRelease)
+    assert release.session_id == SESSION_ID

@@ -13,7 +13,7 @@ from voxthread.observability.logs import get_logger
 from voxthread.orchestrator.partition import OwnedPartition
 from voxthread.orchestrator.phrases import Phrases
 from voxthread.orchestrator.ports import Engines
-from voxthread.orchestrator.session import Host
+from voxthread.orchestrator.session import MEDIA_SILENCE_MS, Host
 from voxthread.sessions.invalid_ids import InvalidIds
 from voxthread.wire.log import Bus
 
@@ -32,10 +32,17 @@ class Orchestrator:
         turn: TurnPolicy,
         speech: SpeechPolicy,
         now: Callable[[], int],
+        media_silence_ms: int = MEDIA_SILENCE_MS,
     ) -> None:
         self._invalid_ids = invalid_ids
         self._host = Host(
-            bus=bus, engines=engines, phrases=Phrases(engines.tts), turn=turn, speech=speech, now=now
+            bus=bus,
+            engines=engines,
+            phrases=Phrases(engines.tts),
+            turn=turn,
+            speech=speech,
+            now=now,
+            media_silence_ms=media_silence_ms,
         )
         self._tasks: TaskGroup | None = None
         self._owned: dict[int, tuple[OwnedPartition, anyio.CancelScope]] = {}

@@ -8,7 +8,6 @@ One task reads the inbox, tells the machine and performs its effects in order; e
 runs beside it in the session's task group and comes back through the inbox.
 """
 
-import math
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 
@@ -38,11 +37,18 @@ from voxthread.orchestrator.speaking import NOTHING, Known, ReplyTask
 from voxthread.orchestrator.streams import closing
 from voxthread.wire import facts
 from voxthread.wire.audio import AudioRecord
-from voxthread.wire.log import Bus
+from voxthread.wire.claims import SessionRelease, encode_claim
+from voxthread.wire.log import Bus, Stream
 from voxthread.wire.snapshots import SessionSnapshot, encode_snapshot, encode_tombstone
 from voxthread.wire.stamp import Stamp
 
 log = get_logger(__name__)
+
+MEDIA_SILENCE_MS = 90_000
+"""A media process says something of each of its sessions more often than this, or ends it; one that has said
+nothing for so long is gone, and its sessions with it."""
+
+MEDIA_LOST = "media_lost"
 
 _SAVE_EACH_MS = 1_000
 """While a reply lasts, in which little else changes the state."""
@@ -58,6 +64,7 @@ class Host:
     turn: TurnPolicy
     speech: SpeechPolicy
     now: Callable[[], int]
+    media_silence_ms: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,6 +109,7 @@ class Session:
         self._has_greeted = past.snapshot.has_greeted if past else False
         self._in_position = begin.snapshot.in_position if isinstance(begin, Recovered) else begin.position
         self._saved_at_ms = 0
+        self._heard_of_media_ms = host.now()
         self._audio_position: int | None = None
         """Where the open utterance's audio begins; None while there is none."""
 
@@ -137,16 +145,21 @@ class Session:
             self._past = None
         while self._machine.state is not State.CLOSED:
             item: Item | None = None
+            media_gone_ms = self._heard_of_media_ms + self._host.media_silence_ms
             deadline = self._machine.deadline()
-            patience_ms = math.inf if deadline is None else max(0, deadline - self._host.now())
-            with anyio.move_on_after(patience_ms / 1000):
+            wake_ms = media_gone_ms if deadline is None else min(deadline, media_gone_ms)
+            with anyio.move_on_after(max(0, wake_ms - self._host.now()) / 1000):
                 item = await self._inbox.get()
             if isinstance(item, Arrived):
                 self._in_position = item.position
+                self._heard_of_media_ms = self._host.now()
                 if isinstance(item.content, AudioRecord):
                     await self._hear(item.content)
                 else:
                     await self._learn(item.content)
+            elif item is None and self._host.now() >= media_gone_ms:
+                await self._tell(inputs.SessionEnded(reason=MEDIA_LOST))
+                await self._release()
             else:
                 await self._tell(item)
         await self._log.state.put(encode_tombstone(self._place.session_id))
@@ -336,6 +349,11 @@ class Session:
                 await self._send(facts.FlushPlayout(turn_id=turn_id))
             case do.EndSession(reason=reason):
                 await self._send(facts.CloseLeg(reason=reason))
+
+    async def _release(self) -> None:
+        """Give the session's names back, which nobody else is left to do."""
+        release = SessionRelease(session_id=self._place.session_id, reason=MEDIA_LOST, at_ms=self._host.now())
+        await self._host.bus.append(Stream.CLAIMS, 0, encode_claim(release))
 
     async def _send(self, fact: facts.OutFact) -> None:
         await self._log.out.put(self._stamp.out_fact(fact))
