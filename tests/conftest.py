@@ -20,9 +20,10 @@ pytest.register_assert_rewrite("contract")
 
 SkipLoudly = Callable[[str, str], NoReturn]
 
-settings.register_profile("default", max_examples=50, deadline=None)
+settings.register_profile("default", max_examples=35, deadline=None)
+settings.register_profile("deep", max_examples=2_000, deadline=None)
 settings.register_profile("ci", settings.get_profile("default"), derandomize=True)
-settings.load_profile("ci" if IN_CI else "default")
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE") or ("ci" if IN_CI else "default"))
 
 _loud_skips: set[str] = set()
 

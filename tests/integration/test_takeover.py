@@ -239,9 +239,8 @@ async def test_media_process_gone_for_long_its_session_is_ended_and_its_names_ar
     async with orchestrator(bus, 1, media_silence_ms=300):
         await media.open("repeater")
         await until(bus, events.SessionClosed, 1)
-    closed = (await story(bus))[-1].event
-    assert closed == events.SessionClosed(reason="media_lost")
-    async with aclosing(bus.read(Stream.CLAIMS, 0, 0)) as records:
-        release = decode_claim((await anext(records)).record.value)
+        async with aclosing(bus.read(Stream.CLAIMS, 0, 0)) as records:
+            release = decode_claim((await anext(records)).record.value)
+    assert (await story(bus))[-1].event == events.SessionClosed(reason="media_lost")
     assert isinstance(release, SessionRelease)
     assert release.session_id == SESSION_ID
