@@ -19,6 +19,7 @@ from voxthread.wire.events import Envelope, decode_event
 log = get_logger(__name__)
 
 _OPEN_TIMEOUT_SECONDS = 10
+_CLOSE_TIMEOUT_SECONDS = 1
 _SOCKET_ERRORS = (OSError, TimeoutError, InvalidHandshake, InvalidURI, ConnectionClosed, msgspec.MsgspecError)
 
 
@@ -37,11 +38,17 @@ class EventFeed:
         address = url.rstrip("/").replace("http", "ws", 1) + "/ws"
         tls = tls_context() if address.startswith("wss:") else None
         try:
-            async with connect(
+            socket = await connect(
                 address, ssl=tls, compression=None, proxy=None, open_timeout=_OPEN_TIMEOUT_SECONDS
-            ) as socket:
+            )
+            try:
                 await socket.send(msgspec.json.encode(bind).decode())
                 await self._take_in(socket)
+            finally:
+                # A feed ends by being cancelled, in which the closing handshake would be cut short.
+                with anyio.move_on_after(_CLOSE_TIMEOUT_SECONDS, shield=True):
+                    await socket.close()
+                socket.transport.abort()
         except _SOCKET_ERRORS as error:
             self.fail(CallError("call.events_lost", f"the events of {address} ended: {error}", retryable=True))
 
