@@ -6,6 +6,7 @@ from functools import cache
 from types import TracebackType
 from urllib.parse import urljoin
 
+import anyio
 import httpx
 
 from voxthread.client.failures import CallError
@@ -45,7 +46,8 @@ class WhipClient:
         error: BaseException | None = None,
         trace: TracebackType | None = None,
     ) -> None:
-        await self._http.__aexit__(kind, error, trace)
+        with anyio.CancelScope(shield=True):  # connections are left open by a closing that is cut short
+            await self._http.__aexit__(kind, error, trace)
 
     async def place(self, offer: str, *, agent: str | None, frontend_session_id: str | None) -> WhipAnswer:
         """POST an offer. Raises `CallError`."""
