@@ -128,7 +128,7 @@ def main() -> int:
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("--out", type=Path)
     out: Path | None = options.parse_args().out
-    configure_logging("warning")
+    configure_logging("warning", for_good=True)  # as a server does
     mint = SessionIdMint()
     live = anyio.run(live_sessions, mint, backend_options={"use_uvloop": True})
     rates = {

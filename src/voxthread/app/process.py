@@ -13,7 +13,7 @@ log = get_logger(__name__)
 
 def checked_start(config: Config) -> None:
     """Log as configured, and refuse to serve strangers without a key. Raises `SessionError`."""
-    configure_logging(config.log_level)
+    configure_logging(config.log_level, for_good=True)
     check_bind(config.http.host, config.auth.key.get_secret_value() if config.auth.key else None)
 
 

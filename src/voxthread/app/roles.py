@@ -46,7 +46,7 @@ async def run_media(config: Config, agent_file: Path | None, on_ready: Callable[
 
 async def run_orchestrator(config: Config, agent_file: Path | None, worker_id: str) -> None:
     """Own sessions until SIGTERM or SIGINT, then hand them over. `worker_id` names one life of one process."""
-    configure_logging(config.log_level)
+    configure_logging(config.log_level, for_good=True)
     async with (
         open_engines(config, agent_file) as engines,
         _open_shared_bus(config.bus) as bus,
