@@ -14,13 +14,10 @@ import anyio
 
 from voxthread.bus.sqlite import SqliteBus
 from voxthread.core.failures import VoiceError
-from voxthread.core.workers import DeathNotice
 from voxthread.observability.logs import configure_logging
 from voxthread.supervisor.process import RoleSpec
 from voxthread.supervisor.restarts import RestartPolicy
 from voxthread.supervisor.supervisor import Supervisor, death_notices
-from voxthread.wire.control import decode_control
-from voxthread.wire.log import Bus, Stream
 
 ROLE = Path(__file__).with_name("supervised_role.py")
 
@@ -43,18 +40,7 @@ async def main(directory: Path, settings: dict[str, Any]) -> None:
             restarts=RestartPolicy(**settings["restarts"]),
             stop_patience_s=settings["stop_patience_s"],
         )
-        head = await bus.head(Stream.CONTROL, 0)
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(kill_the_silent, supervisor, bus, head)
-            await supervisor.run()
-            tasks.cancel_scope.cancel()
-
-
-async def kill_the_silent(supervisor: Supervisor, bus: Bus, head: int) -> None:
-    async for stored in bus.read(Stream.CONTROL, 0, head):
-        notice = decode_control(stored.record.value)
-        if isinstance(notice, DeathNotice) and notice.by != "supervisor":
-            supervisor.kill(notice.worker_id)
+        await supervisor.run()
 
 
 if __name__ == "__main__":

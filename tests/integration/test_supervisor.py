@@ -22,7 +22,7 @@ from voxthread.core.workers import DeathNotice
 from voxthread.observability.clock import now_ms
 from voxthread.supervisor.process import RoleProcess, RoleSpec, find, identity_of, launch
 from voxthread.supervisor.state_dir import RoleRecord, StateDir, SupervisorError
-from voxthread.wire.control import decode_control, encode_control
+from voxthread.wire.control import decode_control
 from voxthread.wire.log import Stream
 
 pytestmark = [pytest.mark.integration, pytest.mark.anyio]
@@ -327,22 +327,6 @@ async def test_many_deaths_leave_no_descriptor_and_no_zombie(tmp_path: Path) -> 
         assert len(children) == 1
         assert children[0].status() != psutil.STATUS_ZOMBIE
         assert await supervised.stop() == 0
-
-
-async def test_a_worker_said_to_be_silent_is_killed_and_replaced_and_a_strange_one_let_be(
-    tmp_path: Path, bus: SqliteBus
-) -> None:
-    async with opened_site(tmp_path) as site:
-        supervised = await site.supervise()
-        (silent,) = await site.said("began", name="orchestrator-1")
-        os.kill(silent["pid"], signal.SIGSTOP)
-        for worker_id in ("of another machine", silent["worker_id"]):
-            notice = DeathNotice(worker_id=worker_id, by="orchestrator-2")
-            await bus.append(Stream.CONTROL, 0, encode_control(notice))
-        await site.said("role.killed", worker_id=silent["worker_id"])
-        await site.said("began", 2, name="orchestrator-1")
-        assert await supervised.stop() == 0
-        assert len(await site.said("role.killed")) == 1
 
 
 # -- in this process ------------------------------------------------------------------------------------------

@@ -55,11 +55,6 @@ class Role:
         """Wait no longer for the end of a drain, begun or to come."""
         self._hurry.set()
 
-    def kill(self, worker_id: str) -> None:
-        """End this life, if it is the current one; its death is then one like any other."""
-        if self._process is not None and self._process.record.worker_id == worker_id:
-            self._kill(self._process, "silent")
-
     async def run(self, record: RoleRecord | None) -> None:
         """Go on with the process on record, if it lives and is what is wanted; else begin anew."""
         if record is not None:

@@ -60,11 +60,6 @@ class Supervisor:
         self._now = now
         self._roles: list[Role] = []
 
-    def kill(self, worker_id: str) -> None:
-        """The process of this worker, if it is one of these roles: for one that runs but is silent."""
-        for role in self._roles:
-            role.kill(worker_id)
-
     async def run(self, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
         """Until SIGTERM or SIGINT; then no role is left, and no record. A second one hurries.
 

@@ -35,8 +35,6 @@ class SessionSnapshot(msgspec.Struct, frozen=True, kw_only=True):
     """Where on `voxthread.out` audio of the live reply may begin."""
     frontend_session_id: str | None = None
     has_greeted: bool = False
-    attempts: int = 0
-    """Takeovers since the session last got on: a session that kills its owners must not kill them all."""
     v: int = SNAPSHOT_VERSION
 
 
