@@ -35,6 +35,23 @@ class SessionClaim(_Claim, tag="session.claim", frozen=True):
     partition: int
     token_sha256: bytes
     frontend_session_id: str | None = None
+    media_id: str = ""
+    """Which life of which media process hosts the session's first leg, under epoch 0."""
+    resume_sha256: bytes = b""
+    """Digest of the token that moves the leg, once."""
+
+
+class LegClaim(_Claim, tag="leg.claim", frozen=True):
+    """Host the session from here on, under this claim's position as epoch.
+
+    Granted if the session lives and `resume_sha256` is the digest of its current resume token, or is None
+    (whoever asks has proved itself by the session token). Once granted only `next_resume_sha256` resumes it.
+    """
+
+    session_id: str
+    media_id: str
+    resume_sha256: bytes | None
+    next_resume_sha256: bytes
 
 
 class SessionRelease(_Claim, tag="session.release", frozen=True):
@@ -70,7 +87,7 @@ class ReaderCaughtUp(_Claim, tag="reader.caught_up", frozen=True):
     """Claims nothing: whoever reads its own has folded everything that was granted before it."""
 
 
-Claim = SessionClaim | SessionRelease | AliasClaim | AliasRelease | TokenClaim | ReaderCaughtUp
+Claim = SessionClaim | LegClaim | SessionRelease | AliasClaim | AliasRelease | TokenClaim | ReaderCaughtUp
 """Of sessions. Those of partitions are `core.owners.PartitionChange`."""
 
 

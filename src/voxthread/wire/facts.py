@@ -48,7 +48,19 @@ class PeerConnected(_Fact, tag="peer.connected", frozen=True):
 
 
 class PeerLost(_Fact, tag="peer.lost", frozen=True):
+    """`heard_ms` of `turn_id` had been sent when the peer was last known to be there: what was sent after that
+    may have gone nowhere. Both None while nothing was played."""
+
     reason: str
+    turn_id: int | None = None
+    heard_ms: int | None = None
+
+
+class LegResumed(_Fact, tag="leg.resumed", frozen=True):
+    """First record of a media process that has taken the session over from one that is gone, under a higher
+    epoch. Audio timestamps begin anew, and nothing of what was queued for playout is left."""
+
+    media_id: str
 
 
 class PlayoutProgress(_Fact, tag="playout.progress", frozen=True):
@@ -86,6 +98,7 @@ InFact = (
     | IdRefused
     | PeerConnected
     | PeerLost
+    | LegResumed
     | PlayoutProgress
     | TextCommand
     | InterruptCommand
@@ -115,6 +128,13 @@ class ResumePlayout(_Fact, tag="playout.resume", frozen=True):
     turn_id: int
 
 
+class RewindPlayout(_Fact, tag="playout.rewind", frozen=True):
+    """Play this turn from `to_ms` on: what is queued of it is dropped, its audio from there follows."""
+
+    turn_id: int
+    to_ms: int
+
+
 class FlushPlayout(_Fact, tag="playout.flush", frozen=True):
     """Drop everything queued of this turn and of older ones; audio of them that comes later is stale."""
 
@@ -127,7 +147,7 @@ class CloseLeg(_Fact, tag="leg.close", frozen=True):
     reason: str
 
 
-OutFact = ReplyEnded | HoldPlayout | ResumePlayout | FlushPlayout | CloseLeg
+OutFact = ReplyEnded | HoldPlayout | ResumePlayout | RewindPlayout | FlushPlayout | CloseLeg
 
 
 class InRecord(msgspec.Struct, frozen=True, kw_only=True):
