@@ -38,12 +38,15 @@ _step = st.one_of(
     st.tuples(st.just("failed"), _age),
     st.tuples(st.just("played"), _age, st.integers(0, 3_000)),
     st.tuples(st.just("drained"), _age),
+    st.tuples(st.just("line_lost"), _age, st.integers(0, 3_000)),
+    st.just(("line_resumed",)),
 )
 _steps = st.lists(st.tuples(st.sampled_from([0, 20, 100, 300, 700, 5_000]), _step), max_size=120)
 _policies = st.builds(
     TurnPolicy,
     speculate=st.booleans(),
     apology=st.sampled_from(["", "Sorry."]),
+    line_notice=st.sampled_from(["", "I lost you."]),
     backchannels=st.just(frozenset({"mm-hm"})),
 )
 
@@ -98,6 +101,8 @@ class Run:
             case do.HoldPlayout(turn_id=turn_id) | do.ResumePlayout(turn_id=turn_id):
                 assert turn_id not in self.dead
                 assert turn_id not in self.secret
+            case do.RewindReply(turn_id=turn_id):
+                assert turn_id == self.machine.live_turn_id
             case do.Publish(event=event) if not isinstance(event, events.ErrorOccurred):
                 assert event.turn_id not in self.secret
             case _:
@@ -141,6 +146,12 @@ class Run:
                 self.tell(i.PlayoutAdvanced(turn_id=self.turn(age), played_ms=played_ms))
             case ("drained", int(age)) if self.turn(age) not in self.secret:
                 self.tell(i.PlayoutDrained(turn_id=self.turn(age), played_ms=1_000))
+            case ("line_lost", int(age), int(heard_ms)):
+                self.tell(i.LineLost(heard_turn_id=self.turn(age), heard_ms=heard_ms))
+                assert self.machine.state is not State.USER_SPEAKING or self.machine.is_line_lost
+            case ("line_resumed",):
+                self.tell(i.LineResumed())
+                assert not self.machine.is_line_lost or self.machine.state is State.CLOSED
             case _:
                 pass
 

@@ -82,6 +82,14 @@ class ResumeReply:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RewindReply:
+    """Let the caller hear the reply again from `to_ms` on; nothing behind it is left where it was queued."""
+
+    turn_id: int
+    to_ms: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CommitReply:
     """Release the audio of a speculative reply."""
 
@@ -136,6 +144,7 @@ Effect = (
     | StartReply
     | StartSpeech
     | ResumeReply
+    | RewindReply
     | CommitReply
     | WithdrawReply
     | CancelReply

@@ -45,6 +45,14 @@ class SessionDisconnected(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SessionResumed(Event):
+    """The caller is back after `away_ms`; what they said in between was not heard."""
+
+    TYPE: ClassVar[str] = "session.resumed"
+    away_ms: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SessionClosed(Event):
     TYPE: ClassVar[str] = "session.closed"
     reason: str
@@ -151,6 +159,7 @@ PUBLIC_EVENTS: tuple[type[Event], ...] = (
     SessionBound,
     SessionConnected,
     SessionDisconnected,
+    SessionResumed,
     SessionClosed,
     UserSpeechStarted,
     UserSpeechStopped,

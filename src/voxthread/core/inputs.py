@@ -115,6 +115,19 @@ class PlayoutDrained:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LineLost:
+    """The caller is not connected any more; of `heard_turn_id` they can have heard `heard_ms` at most."""
+
+    heard_turn_id: int | None = None
+    heard_ms: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LineResumed:
+    """The caller is back."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SessionEnded:
     reason: str
 
@@ -135,5 +148,7 @@ Input = (
     | ReplyFailed
     | PlayoutAdvanced
     | PlayoutDrained
+    | LineLost
+    | LineResumed
     | SessionEnded
 )

@@ -3,6 +3,8 @@
 import re
 from dataclasses import dataclass, field
 
+from voxthread.core.audio import PACKET_MS
+
 UNFINISHED_MS_PER_CHARACTER = 60
 """Speaking rate assumed for a clause whose synthesis is not done (Piper joe: 55-65 ms per character)."""
 
@@ -29,6 +31,12 @@ class Clause:
                 break
             end = word.end()
         return self.text[:end]
+
+    def word_start_ms(self, played_ms: int) -> int:
+        """Where the word begins that is being said at `played_ms`."""
+        reached = len(self.text) * played_ms // max(1, self.duration_ms)
+        starts = [word.start() for word in _WORD.finditer(self.text) if word.start() <= reached]
+        return self.duration_ms * max(starts, default=0) // max(1, len(self.text))
 
 
 @dataclass(slots=True)
@@ -59,6 +67,16 @@ class HeardLedger:
     def finish(self) -> None:
         for clause in self.clauses:
             clause.is_done = True
+
+    def word_start_ms(self, played_ms: int) -> int:
+        """Where to go on so that the word at `played_ms` is heard whole; whole packets."""
+        before_ms = 0
+        for clause in self.clauses:
+            if played_ms < before_ms + clause.duration_ms:
+                before_ms += clause.word_start_ms(played_ms - before_ms)
+                break
+            before_ms += clause.duration_ms
+        return min(before_ms, played_ms) // PACKET_MS * PACKET_MS
 
     def heard_text(self, played_ms: int) -> str:
         heard: list[str] = []

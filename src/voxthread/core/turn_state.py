@@ -42,6 +42,7 @@ class Deadline(Enum):
     FIRST_AUDIO = "first_audio"
     STALL = "stall"
     OVERLAP = "overlap"
+    LINE = "line"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,6 +59,10 @@ class TurnPolicy:
     max_utterance_ms: int = 60_000
     speculate: bool = False
     """Start the reply as soon as a transcript exists, before the turn is confirmed."""
+    line_ms: int = 60_000
+    """How long a caller who is not connected is waited for with a reply."""
+    line_notice: str = ""
+    """Spoken when the caller is back, for what they said was not heard; empty says nothing."""
     apology: str = ""
     """Spoken after a failure; empty says nothing."""
     backchannels: frozenset[str] = frozenset()
@@ -111,3 +116,5 @@ class TurnSnapshot:
     deadlines: dict[Deadline, int] = field(default_factory=dict)
     utterance_count: int = 0
     turn_count: int = 0
+    line_lost_ms: int | None = None
+    is_notice_due: bool = False

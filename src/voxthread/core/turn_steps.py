@@ -17,6 +17,9 @@ from voxthread.core.history import History
 from voxthread.core.timing import TurnClock
 from voxthread.core.turn_state import Deadline, Reply, State, TurnPolicy, TurnSnapshot, Utterance
 
+_NEED_A_LISTENER = frozenset({Deadline.FIRST_AUDIO, Deadline.STALL})
+"""What nobody is there to hear is not late."""
+
 
 class TurnSteps:
     """Holds at most one open utterance, one live reply and one speculative one."""
@@ -34,6 +37,8 @@ class TurnSteps:
         self._deadlines = start.deadlines
         self._utterance_count = start.utterance_count
         self._turn_count = start.turn_count
+        self._line_lost_ms = start.line_lost_ms
+        self._is_notice_due = start.is_notice_due
         self._effects: list[Effect] = []
         self.stale_inputs = 0
 
@@ -48,8 +53,14 @@ class TurnSteps:
                 deadlines=self._deadlines,
                 utterance_count=self._utterance_count,
                 turn_count=self._turn_count,
+                line_lost_ms=self._line_lost_ms,
+                is_notice_due=self._is_notice_due,
             )
         )
+
+    @property
+    def is_line_lost(self) -> bool:
+        return self._line_lost_ms is not None
 
     def _withdraw_speculation(self) -> None:
         if self._speculation is not None:
@@ -69,6 +80,7 @@ class TurnSteps:
     def _interrupt_reply(self) -> None:
         reply = self._live_reply()
         heard = self._stop_reply()
+        self._is_notice_due = False
         self._publish(events.AgentInterrupted(turn_id=reply.turn_id, heard_text=heard))
 
     def _stop_reply(self) -> str:
@@ -100,6 +112,8 @@ class TurnSteps:
     def _enter(self, state: State, deadlines: dict[Deadline, int]) -> None:
         self._state = state
         self._deadlines = deadlines
+        if self._line_lost_ms is not None and deadlines.keys() & _NEED_A_LISTENER:
+            self._deadlines = {Deadline.LINE: self._at_ms + self._policy.line_ms}
 
     def _do(self, effect: Effect) -> None:
         self._effects.append(effect)
@@ -129,8 +143,8 @@ class TurnSteps:
             self._utterance = None
 
     def _postpone_stall(self, now: int) -> None:
-        if Deadline.STALL in self._deadlines:
-            self._deadlines[Deadline.STALL] = now + self._policy.stall_ms
+        if self._deadlines.keys() & {Deadline.STALL, Deadline.LINE} and self._state is not State.THINKING:
+            self._enter(self._state, {Deadline.STALL: now + self._policy.stall_ms})
 
     def _live_utterance(self) -> Utterance:
         assert self._utterance is not None, f"no utterance in {self._state}"

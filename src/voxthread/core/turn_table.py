@@ -61,6 +61,8 @@ TRANSITIONS: dict[tuple[State, type[Input]], str] = {
     (_S.OVERLAP, i.ReplyFailed): "reply_failed",
     (_S.OVERLAP, i.PlayoutAdvanced): "playout_advanced",
     (_S.OVERLAP, i.PlayoutDrained): "playout_drained",
+    **{(state, i.LineLost): "line_lost" for state in _S if state is not _S.CLOSED},
+    **{(state, i.LineResumed): "line_resumed" for state in _S if state is not _S.CLOSED},
     **{(state, i.SessionEnded): "session_ended" for state in _S if state is not _S.CLOSED},
 }
 
@@ -104,6 +106,8 @@ IGNORED: dict[State, tuple[type[Input], ...]] = {
         i.TextReceived,
         i.InterruptReceived,
         i.SpeechRequested,
+        i.LineLost,
+        i.LineResumed,
         i.SessionEnded,
         *_OF_AN_UTTERANCE,
         *_OF_A_REPLY,
@@ -118,4 +122,5 @@ EXPIRIES: dict[Deadline, str] = {
     Deadline.FIRST_AUDIO: "first_audio_late",
     Deadline.STALL: "reply_stalled",
     Deadline.OVERLAP: "overlap_interrupts",
+    Deadline.LINE: "line_away_too_long",
 }

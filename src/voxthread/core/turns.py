@@ -18,7 +18,6 @@ is judged by its words before it is taken for a backchannel (docs/adr/0006-overl
 
 from voxthread.core import events, inputs
 from voxthread.core.effects import (
-    CommitReply,
     Effect,
     EndSession,
     FinishTranscription,
@@ -26,32 +25,28 @@ from voxthread.core.effects import (
     PredictEndOfTurn,
     PrepareReply,
     ResumePlayout,
-    StartReply,
-    StartSpeech,
-    WithdrawReply,
+    RewindReply,
 )
 from voxthread.core.endpointing import means_interruption
 from voxthread.core.failures import Failure
 from voxthread.core.history import Message
 from voxthread.core.inputs import Input
-from voxthread.core.timing import TurnClock
+from voxthread.core.turn_replies import ReplySteps
 from voxthread.core.turn_state import (
     NO_REPLY,
     NO_TRANSCRIPT,
     REPLY_STALLED,
     REPLYING,
     Deadline,
-    Reply,
     State,
     Utterance,
 )
-from voxthread.core.turn_steps import TurnSteps
 from voxthread.core.turn_table import EXPIRIES, TRANSITIONS
 
 _S = State
 
 
-class TurnMachine(TurnSteps):
+class TurnMachine(ReplySteps):
     """One per session. Never waits: what it waits for is a deadline in the table of `_deadlines`."""
 
     @property
@@ -223,7 +218,7 @@ class TurnMachine(TurnSteps):
             self._answer(utterance, now)
         else:
             self._end_utterance()
-            self._enter(_S.LISTENING, {})
+            self._rest(now)
 
     def endpoint_passed(self, now: int) -> None:
         self._decide(now)
@@ -261,97 +256,8 @@ class TurnMachine(TurnSteps):
 
     # -- the agent answers -----------------------------------------------------------------------------
 
-    def _speculate(self, utterance: Utterance, now: int) -> None:
-        if not self._policy.speculate or self._speculation is not None:
-            return
-        reply = self._speculation = self._new_reply(utterance)
-        self._do(
-            StartReply(
-                turn_id=reply.turn_id,
-                history=self._history.messages,
-                utterance=utterance.text,
-                speculative=True,
-            )
-        )
-
-    def _answer(self, utterance: Utterance, now: int) -> None:
-        """The turn is confirmed: commit to the reply guessed at, or start one."""
-        before = self._history.messages
-        self._history.user_said(utterance.text)
-        reply, self._speculation = self._speculation, None
-        if reply is not None and reply.utterance != utterance.text:
-            self._do(WithdrawReply(turn_id=reply.turn_id))
-            reply = None
-        is_committed = reply is not None
-        if reply is None:
-            reply = self._new_reply(utterance)
-        self._publish(
-            events.UserTranscript(
-                turn_id=reply.turn_id, utterance_id=utterance.id, text=utterance.text, final=True
-            )
-        )
-        if is_committed:
-            self._do(CommitReply(turn_id=reply.turn_id))
-            for timing in reply.clock.timings():
-                self._publish(timing)
-            if reply.text:
-                self._publish(events.AgentReplyDelta(turn_id=reply.turn_id, text=reply.text))
-        else:
-            self._do(StartReply(turn_id=reply.turn_id, history=before, utterance=utterance.text))
-        self._think(reply, now)
-        self._mark(reply, "transcript", utterance.transcript_ms if utterance.transcript_ms is not None else now)
-        self._mark(reply, "turn_decided", now)
-        if reply.has_ended and not reply.ledger.total_ms:
-            self._complete_reply()
-
-    def speech_requested(self, fact: inputs.SpeechRequested, now: int) -> None:
-        self._say(fact.text, now)
-
-    def _say(self, text: str, now: int) -> None:
-        self._turn_count += 1
-        reply = Reply(self._turn_count, TurnClock(self._turn_count, None), speech=text)
-        self._do(StartSpeech(turn_id=reply.turn_id, text=text))
-        self._think(reply, now)
-
-    def _apologise(self, now: int) -> None:
-        if self._policy.apology:
-            self._say(self._policy.apology, now)
-        else:
-            self._enter(_S.LISTENING, {})
-
-    def reply_delta(self, fact: inputs.ReplyDelta, now: int) -> None:
-        reply = self._reply_of(fact.turn_id)
-        self._mark(reply, "llm_first_token", now)
-        reply.text += fact.text
-        if reply is not self._speculation:
-            self._publish(events.AgentReplyDelta(turn_id=reply.turn_id, text=fact.text))
-        self._postpone_stall(now)
-
-    def clause_planned(self, fact: inputs.ClausePlanned, now: int) -> None:
-        reply = self._reply_of(fact.turn_id)
-        reply.ledger.plan(fact.text)
-        self._mark(reply, "first_clause", now)
-        self._postpone_stall(now)
-
-    def audio_synthesized(self, fact: inputs.AudioSynthesized, now: int) -> None:
-        reply = self._reply_of(fact.turn_id)
-        reply.ledger.add_audio(fact.clause, fact.duration_ms)
-        self._mark(reply, "first_audio", now)
-        self._postpone_stall(now)
-
-    def reply_ended(self, fact: inputs.ReplyEnded, now: int) -> None:
-        reply = self._reply_of(fact.turn_id)
-        reply.has_ended = True
-        reply.ledger.finish()
-        if self._state is _S.THINKING and not reply.ledger.total_ms:
-            self._complete_reply()
-
     def reply_failed(self, fact: inputs.ReplyFailed, now: int) -> None:
         self._fail_reply(fact.failure, now)
-
-    def speculation_failed(self, fact: inputs.ReplyFailed, now: int) -> None:
-        """ENDPOINTING: nobody has heard of it; the reply is started afresh when the turn is confirmed."""
-        self._withdraw_speculation()
 
     def _fail_reply(self, failure: Failure, now: int) -> None:
         reply, state = self._live_reply(), self._state
@@ -367,30 +273,20 @@ class TurnMachine(TurnSteps):
                 self._apologise(now)
 
     def first_audio_late(self, now: int) -> None:
-        self._fail_reply(
-            NO_REPLY,
-            now,
-        )
+        self._fail_unless_unheard(NO_REPLY, now)
 
     def reply_stalled(self, now: int) -> None:
-        self._fail_reply(
-            REPLY_STALLED,
-            now,
-        )
+        self._fail_unless_unheard(REPLY_STALLED, now)
+
+    def _fail_unless_unheard(self, failure: Failure, now: int) -> None:
+        """Audio that is there but not played is no failure of the agent: media or log are away for a while."""
+        reply = self._live_reply()
+        if reply.ledger.total_ms > reply.played_ms:
+            self._deadlines[Deadline.LINE] = now + self._policy.line_ms
+        else:
+            self._fail_reply(failure, now)
 
     # -- the caller hears ------------------------------------------------------------------------------
-
-    def playout_started(self, fact: inputs.PlayoutAdvanced, now: int) -> None:
-        reply = self._live_reply()
-        reply.played_ms = fact.played_ms
-        self._end_utterance()
-        self._mark(reply, "heard", now)
-        self._publish(events.AgentSpeechStarted(turn_id=reply.turn_id))
-        self._enter(_S.SPEAKING, {Deadline.STALL: now + self._policy.stall_ms})
-
-    def playout_advanced(self, fact: inputs.PlayoutAdvanced, now: int) -> None:
-        self._live_reply().played_ms = fact.played_ms
-        self._postpone_stall(now)
 
     def playout_drained(self, fact: inputs.PlayoutDrained, now: int) -> None:
         reply = self._live_reply()
@@ -403,12 +299,7 @@ class TurnMachine(TurnSteps):
             self._end_reply(reply)
             self._hear_overlap_out(now)
         else:
-            self._complete_reply()
-
-    def _complete_reply(self) -> None:
-        self._end_reply(self._live_reply())
-        self._end_utterance()
-        self._enter(_S.LISTENING, {})
+            self._complete_reply(now)
 
     # -- the caller speaks over the agent --------------------------------------------------------------
 
@@ -477,6 +368,51 @@ class TurnMachine(TurnSteps):
         else:
             self._end_utterance()
             self._enter(_S.LISTENING, {})
+
+    # -- the line is lost and comes back ---------------------------------------------------------------
+
+    def line_lost(self, fact: inputs.LineLost, now: int) -> None:
+        """What was said so far is answered; nothing more is expected of the caller, or heard by them."""
+        if self._line_lost_ms is not None:
+            return
+        self._line_lost_ms = now
+        reply = self._reply
+        if reply is not None and fact.heard_turn_id == reply.turn_id:
+            reply.played_ms = min(reply.played_ms, fact.heard_ms)
+        if self._state is _S.USER_SPEAKING:
+            self.speech_stopped(inputs.SpeechStopped(), now)
+        elif self._state is _S.OVERLAP:
+            if self._live_utterance().ended_ms is None:
+                self.speech_stopped_overlap(inputs.SpeechStopped(), now)
+        else:
+            self._enter(self._state, self._deadlines)
+
+    def line_resumed(self, fact: inputs.LineResumed, now: int) -> None:
+        """Go on from the last word heard, and say that what the caller said meanwhile was not."""
+        if self._line_lost_ms is None:
+            return
+        self._publish(events.SessionResumed(away_ms=now - self._line_lost_ms))
+        self._line_lost_ms = None
+        reply = self._reply
+        if reply is not None:
+            heard_ms = reply.ledger.word_start_ms(reply.played_ms)
+            self._do(RewindReply(turn_id=reply.turn_id, to_ms=heard_ms))
+        self._is_notice_due = reply is None or reply.speech != self._policy.line_notice
+        match self._state:
+            case _S.LISTENING:
+                self._rest(now)
+            case _S.THINKING:
+                self._enter(_S.THINKING, {Deadline.FIRST_AUDIO: now + self._policy.first_audio_ms})
+            case _S.SPEAKING:
+                self._enter(_S.SPEAKING, {Deadline.STALL: now + self._policy.stall_ms})
+            case _S.OVERLAP:
+                self._do(HoldPlayout(turn_id=self._live_reply().turn_id))
+            case _:
+                pass
+
+    def line_away_too_long(self, now: int) -> None:
+        """The caller has not come back to hear the rest."""
+        self.interrupt_received(inputs.InterruptReceived(), now)
 
     # -- the end ---------------------------------------------------------------------------------------
 
