@@ -1,11 +1,13 @@
 """Who is who: the pure fold of the claims, in which every process comes to the same answer.
 
 Sessions live from their granted claim to their release. A session has at most one alias and a (principal,
-frontend id) names at most one session; both directions are written and removed together. Nothing is ever
-guessed: what was not granted resolves to None.
+frontend id) names at most one session; both directions are written and removed together. Each session's leg is
+at one media process, and one token at a time moves it. Nothing is ever guessed: what was not granted resolves
+to None.
 """
 
 from collections import OrderedDict
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final, assert_never
 
@@ -14,6 +16,7 @@ from voxthread.wire.claims import (
     AliasClaim,
     AliasRelease,
     Claim,
+    LegClaim,
     ReaderCaughtUp,
     SessionClaim,
     SessionRelease,
@@ -34,12 +37,35 @@ class Refusal(StrEnum):
     ALIAS_TAKEN = "alias_taken"
     ALIAS_UNKNOWN = "alias_unknown"
     TOKEN_TAKEN = "token_taken"
+    RESUME_TOKEN_STALE = "resume_token_stale"
+    LEG_MOVED = "leg_moved"
+
+
+@dataclass(frozen=True, slots=True)
+class HostedLeg:
+    """Which life of which media process hosts a session, under which epoch.
+
+    `resume_sha256` is the digest of the one token that moves it; empty if none does.
+    """
+
+    media_id: str
+    epoch: int
+    resume_sha256: bytes
 
 
 class SessionTable:
     """Fold claims with `apply`, in log order; ask anything in between. No operation walks all sessions."""
 
-    __slots__ = ("_by_alias", "_by_token", "_frontend_ids", "_next_position", "_sessions", "_tokens")
+    __slots__ = (
+        "_by_alias",
+        "_by_resume",
+        "_by_token",
+        "_frontend_ids",
+        "_legs",
+        "_next_position",
+        "_sessions",
+        "_tokens",
+    )
 
     def __init__(self) -> None:
         # Ordered by claim, hence by age; an OrderedDict because the front of a dict that is eaten from
@@ -49,6 +75,8 @@ class SessionTable:
         self._by_alias: dict[tuple[str, str], str] = {}
         self._tokens: dict[str, tuple[bytes, ...]] = {}
         self._by_token: dict[bytes, str] = {}
+        self._legs: dict[str, HostedLeg] = {}
+        self._by_resume: dict[bytes, str] = {}
         self._next_position = 0
 
     def __len__(self) -> int:
@@ -78,6 +106,14 @@ class SessionTable:
         session_id = self._by_token.get(token_sha256)
         return None if session_id is None else self._sessions[session_id]
 
+    def leg(self, media_session_id: str) -> HostedLeg | None:
+        return self._legs.get(media_session_id)
+
+    def session_of_resume_token(self, resume_sha256: bytes) -> SessionClaim | None:
+        """The session that the token of this digest would move, once."""
+        session_id = self._by_resume.get(resume_sha256)
+        return None if session_id is None else self._sessions[session_id]
+
     def skip(self, position: int) -> None:
         """Pass over a record that is no claim."""
         self._next_position = max(self._next_position, position + 1)
@@ -95,8 +131,10 @@ class SessionTable:
                 return self._claim_session(claim)
             case AliasClaim():
                 return self._claim_alias(claim)
+            case LegClaim():
+                return self._claim_leg(position, claim)
             case SessionRelease():
-                return self._release_session(claim.session_id)
+                return self._release_session(claim)
             case AliasRelease():
                 return self._release_alias(claim.session_id, claim.frontend_session_id)
             case TokenClaim():
@@ -115,7 +153,7 @@ class SessionTable:
         holder = self._sessions.get(claim.session_id)
         if holder is not None:
             return None if holder == claim else Refusal.SESSION_TAKEN
-        if claim.token_sha256 in self._by_token:
+        if claim.token_sha256 in self._by_token or claim.resume_sha256 in self._by_resume:
             return Refusal.TOKEN_TAKEN
         if claim.frontend_session_id is not None:
             if (claim.principal, claim.frontend_session_id) in self._by_alias:
@@ -124,6 +162,23 @@ class SessionTable:
         self._sessions[claim.session_id] = claim
         self._tokens[claim.session_id] = (claim.token_sha256,)
         self._by_token[claim.token_sha256] = claim.session_id
+        self._host(claim.session_id, HostedLeg(claim.media_id, 0, claim.resume_sha256))
+        return None
+
+    def _claim_leg(self, position: int, claim: LegClaim) -> Refusal | None:
+        leg = self._legs.get(claim.session_id)
+        if leg is None:
+            return Refusal.SESSION_UNKNOWN
+        if claim.next_resume_sha256 == claim.resume_sha256:
+            return Refusal.TOKEN_TAKEN
+        holder = self._by_resume.get(claim.next_resume_sha256)
+        if holder is not None:
+            is_repeated = holder == claim.session_id and leg.media_id == claim.media_id
+            return None if is_repeated else Refusal.TOKEN_TAKEN
+        if claim.resume_sha256 is not None and self._by_resume.get(claim.resume_sha256) != claim.session_id:
+            return Refusal.RESUME_TOKEN_STALE
+        self._by_resume.pop(leg.resume_sha256, None)
+        self._host(claim.session_id, HostedLeg(claim.media_id, position, claim.next_resume_sha256))
         return None
 
     def _claim_token(self, claim: TokenClaim) -> Refusal | None:
@@ -156,10 +211,16 @@ class SessionTable:
         self._bind(session, claim.frontend_session_id)
         return None
 
-    def _release_session(self, session_id: str) -> Refusal | None:
-        session = self._sessions.pop(session_id, None)
+    def _release_session(self, release: SessionRelease) -> Refusal | None:
+        session_id = release.session_id
+        session = self._sessions.get(session_id)
         if session is None:
             return Refusal.SESSION_UNKNOWN
+        leg = self._legs[session_id]
+        if release.media_id not in ("", leg.media_id):
+            return Refusal.LEG_MOVED
+        del self._sessions[session_id], self._legs[session_id]
+        self._by_resume.pop(leg.resume_sha256, None)
         for token_sha256 in self._tokens.pop(session_id):
             del self._by_token[token_sha256]
         alias = self._frontend_ids.get(session_id)
@@ -181,3 +242,8 @@ class SessionTable:
     def _unbind(self, session: SessionClaim, frontend_session_id: str) -> None:
         del self._frontend_ids[session.session_id]
         del self._by_alias[session.principal, frontend_session_id]
+
+    def _host(self, session_id: str, leg: HostedLeg) -> None:
+        self._legs[session_id] = leg
+        if leg.resume_sha256:
+            self._by_resume[leg.resume_sha256] = session_id

@@ -55,10 +55,15 @@ class LegClaim(_Claim, tag="leg.claim", frozen=True):
 
 
 class SessionRelease(_Claim, tag="session.release", frozen=True):
-    """The session is over: its id, its token and its alias name nothing any more."""
+    """The session is over: its id, its tokens and its alias name nothing any more.
+
+    A media process may only end what it hosts: with a `media_id` the release is granted if that is still the
+    one of the session's leg.
+    """
 
     session_id: str
     reason: str
+    media_id: str = ""
 
 
 class AliasClaim(_Claim, tag="alias.claim", frozen=True):
