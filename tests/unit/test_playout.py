@@ -10,7 +10,7 @@ from voxthread.media.downlink import KEEPALIVE_TICKS, TRAILING_SILENCE_TICKS, Do
 from voxthread.media.opus_packets import SILENCE
 from voxthread.media.playout import MAX_QUEUED_MS, PlayoutQueue
 from voxthread.wire.audio import AudioRecord
-from voxthread.wire.facts import FlushPlayout, HoldPlayout, ReplyEnded, ResumePlayout
+from voxthread.wire.facts import FlushPlayout, HoldPlayout, ReplyEnded, ResumePlayout, RewindPlayout
 
 pytestmark = pytest.mark.unit
 
@@ -131,6 +131,171 @@ def test_audio_that_does_not_fit_is_dropped_and_counted() -> None:
     assert queue.dropped_ms == 100 * 20
 
 
+# -- going back ------------------------------------------------------------------------------------------
+
+
+def test_rewound_reply_goes_on_with_the_audio_that_follows() -> None:
+    queue = PlayoutQueue()
+    queue.add(audio(1, 0, 30))
+    assert len(play(queue, 20)) == 20
+    queue.command(RewindPlayout(turn_id=1, to_ms=100))
+    assert (queue.queued_ms, queue.played) == (0, (1, 100))
+    assert play(queue, 1) == [None]
+    queue.add(audio(1, 5, 2))
+    assert play(queue, 3) == [b"1.5", b"1.6", None]
+    assert reports(queue)[-1] == (1, "playing", 120, 20)
+    assert queue.underruns == 1
+
+
+def test_rewind_of_a_turn_not_seen_yet_makes_it() -> None:
+    queue = PlayoutQueue()
+    queue.command(RewindPlayout(turn_id=3, to_ms=1_010))
+    assert queue.played == (3, 1_000)
+    queue.add(audio(2, 0, 1))
+    queue.add(audio(3, 48, 4))
+    queue.command(ReplyEnded(turn_id=3, total_ms=1_040))
+    assert play(queue, 3) == [b"3.50", b"3.51", None]
+    assert reports(queue) == [(3, "playing", 1_020, 20), (3, "drained", 1_040, 0)]
+
+
+def test_rewound_reply_is_not_ended_until_that_is_told_again() -> None:
+    queue = PlayoutQueue()
+    queue.add(audio(1, 0, 2))
+    queue.command(ReplyEnded(turn_id=1, total_ms=40))
+    queue.command(RewindPlayout(turn_id=1, to_ms=20))
+    assert play(queue, 1) == [None]
+    assert reports(queue) == []
+    queue.add(audio(1, 1, 1))
+    queue.command(ReplyEnded(turn_id=1, total_ms=40))
+    assert play(queue, 2) == [b"1.1", None]
+    assert reports(queue)[-1] == (1, "drained", 40, 0)
+
+
+def test_reply_played_to_its_end_can_be_rewound_for_not_all_of_it_need_have_been_heard() -> None:
+    queue = PlayoutQueue()
+    queue.add(audio(1, 0, 3))
+    queue.command(ReplyEnded(turn_id=1, total_ms=60))
+    play(queue, 4)
+    queue.command(RewindPlayout(turn_id=1, to_ms=20))
+    queue.add(audio(1, 1, 2))
+    assert play(queue, 3) == [b"1.1", b"1.2", None]
+
+
+def test_rewind_of_a_flushed_or_older_turn_is_stale() -> None:
+    queue = PlayoutQueue()
+    queue.add(audio(1, 0, 1))
+    queue.add(audio(2, 0, 1))
+    queue.command(RewindPlayout(turn_id=1, to_ms=0))
+    assert play(queue, 2) == [b"1.0", b"2.0"]
+    queue.command(FlushPlayout(turn_id=2))
+    queue.command(RewindPlayout(turn_id=2, to_ms=0))
+    queue.add(audio(2, 0, 1))
+    assert play(queue, 1) == [None]
+    assert queue.stale_records == 3
+
+
+def test_held_reply_that_is_rewound_stays_held() -> None:
+    queue = PlayoutQueue()
+    queue.add(audio(1, 0, 3))
+    play(queue, 2)
+    queue.command(HoldPlayout(turn_id=1))
+    queue.command(RewindPlayout(turn_id=1, to_ms=20))
+    queue.add(audio(1, 1, 2))
+    assert play(queue, 1) == [None]
+    queue.command(ResumePlayout(turn_id=1))
+    assert play(queue, 1) == [b"1.1"]
+
+
+def test_turn_whose_first_audio_is_not_its_beginning_was_played_up_to_there() -> None:
+    queue = PlayoutQueue()
+    queue.add(audio(2, 50, 1))
+    play(queue, 1)
+    assert queue.played == (2, 1_020)
+    assert reports(queue) == [(2, "playing", 1_020, 0)]
+
+
+class Owner:
+    """Writes one reply after the other, without a hole, and knows what each tick must play."""
+
+    def __init__(self) -> None:
+        self.queue = PlayoutQueue()
+        self.turn_id = 1
+        self.written = self.position = 0
+        self.has_ended = self.is_held = self.is_flushed = False
+
+    def write(self, count: int) -> None:
+        if not self.has_ended and not self.is_flushed:
+            repeated = min(2, self.written)
+            self.queue.add(audio(self.turn_id, self.written - repeated, repeated + count))
+            self.written += count
+
+    def end(self) -> None:
+        self.has_ended = True
+        self.queue.command(ReplyEnded(turn_id=self.turn_id, total_ms=self.written * 20))
+
+    def rewind(self, back: int) -> None:
+        if not self.is_flushed:
+            self.position = self.written = max(0, self.position - back)
+            self.has_ended = False
+        self.queue.command(RewindPlayout(turn_id=self.turn_id, to_ms=max(0, self.position) * 20))
+
+    def hold(self) -> None:
+        if not (self.has_ended and self.position == self.written):  # a reply that is over is not held
+            self.is_held = True
+            self.queue.command(HoldPlayout(turn_id=self.turn_id))
+
+    def resume(self) -> None:
+        self.is_held = False
+        self.queue.command(ResumePlayout(turn_id=self.turn_id))
+
+    def flush(self) -> None:
+        self.is_flushed, self.is_held = True, False
+        self.queue.command(FlushPlayout(turn_id=self.turn_id))
+
+    def begin(self) -> None:
+        self.flush()
+        self.turn_id += 1
+        self.written = self.position = 0
+        self.has_ended = self.is_flushed = False
+
+    def move(self) -> None:
+        """To a fresh queue, which knows nothing of what was."""
+        self.queue = PlayoutQueue()
+        self.is_held = False
+        self.rewind(3)
+
+    def tick(self) -> None:
+        packet = self.queue.next_packet()
+        plays = self.position < self.written and not self.is_held and not self.is_flushed
+        assert packet == (f"{self.turn_id}.{self.position}".encode() if plays else None)
+        self.position += plays
+        for report in self.queue.take_reports():
+            if report.turn_id == self.turn_id and report.state != "flushed":
+                assert report.played_ms == self.position * 20
+            if report.state == "drained":
+                assert self.has_ended
+                assert self.position == self.written
+
+
+steps = st.one_of(
+    st.tuples(st.just("write"), st.integers(0, 12)),
+    st.tuples(st.just("rewind"), st.integers(0, 20)),
+    st.tuples(st.sampled_from(["tick", "tick", "end", "hold", "resume", "flush", "begin", "move"])),
+)
+
+
+@given(st.lists(steps, max_size=80))
+def test_rewound_reply_is_played_from_there_once_and_drains_only_when_ended_again(
+    steps: list[tuple[str, int] | tuple[str]],
+) -> None:
+    owner = Owner()
+    for name, *count in steps:
+        getattr(owner, name)(*count)
+        owner.tick()
+
+
+# -- whatever an owner writes ----------------------------------------------------------------------------
+
 Command = Callable[[PlayoutQueue], object]
 turns = st.integers(1, 4)
 commands: st.SearchStrategy[Command] = st.one_of(
@@ -161,13 +326,13 @@ def test_nothing_is_played_twice_out_of_order_or_after_its_flush(steps: list[Com
                 turn, index = packet.decode().split(".")
                 assert int(turn) not in flushed
                 played.append((int(turn), int(index)))
-                counted[int(turn)] = counted.get(int(turn), 0) + 20
+                counted[int(turn)] = counted.get(int(turn), int(index) * 20) + 20
         for report in queue.take_reports():
             assert report.queued_ms >= 0
             if report.state in ("flushed", "drained"):
                 assert report.turn_id not in flushed
                 flushed[report.turn_id] = report.played_ms
-                assert report.played_ms == counted.get(report.turn_id, 0)
+                assert report.played_ms == counted.get(report.turn_id, report.played_ms)
     assert played == sorted(set(played))
     assert queue.queued_ms <= MAX_QUEUED_MS
 

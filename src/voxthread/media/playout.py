@@ -1,24 +1,39 @@
 """What the caller is to hear, packet by packet, and how much of it was heard. Pure.
 
-`next_packet` is called on every 20 ms tick, with or without a peer to hear it, so that a session without
-audio still knows what would have been heard. Turns play one after the other. A turn that was flushed, or
-one older than the newest turn, is stale: its audio and its commands are dropped.
+`next_packet` is called on every 20 ms tick on which somebody listens, or nobody ever did, so that a session
+without audio still knows what would have been heard. Turns play one after the other. A turn that was flushed,
+or one older than the newest turn, is stale: its audio and its commands are dropped.
 """
 
 from collections import deque
 from dataclasses import dataclass, field
-from typing import Final, Literal
+from typing import Final, Literal, NamedTuple
 
-from voxthread.core.audio import PACKET_MS
+from voxthread.core.audio import PACKET_MS, RTP_CLOCK_HZ
 from voxthread.wire.audio import AudioRecord
-from voxthread.wire.facts import FlushPlayout, HoldPlayout, PlayoutProgress, ReplyEnded, ResumePlayout
+from voxthread.wire.facts import (
+    FlushPlayout,
+    HoldPlayout,
+    PlayoutProgress,
+    ReplyEnded,
+    ResumePlayout,
+    RewindPlayout,
+)
 
 MAX_QUEUED_MS: Final = 30_000
 """Replies are paced two seconds ahead; a writer that ignores that loses what does not fit, the newest."""
 
 REPORT_MS: Final = 200
 
-_PACKET_SAMPLES: Final = 960
+_SAMPLES_PER_MS: Final = RTP_CLOCK_HZ // 1000
+_PACKET_SAMPLES: Final = PACKET_MS * _SAMPLES_PER_MS
+
+
+class Played(NamedTuple):
+    """Of this turn so much had left for the caller. Both None while nothing has."""
+
+    turn_id: int | None
+    played_ms: int | None
 
 
 @dataclass(slots=True)
@@ -27,7 +42,12 @@ class _Turn:
     packets: deque[bytes] = field(default_factory=deque)
     received_samples: int = 0
     played_ms: int = 0
+    report_at_ms: int = 0
+    """Played so much, it is reported again."""
     is_ended: bool = False
+
+
+PlayoutCommand = ReplyEnded | HoldPlayout | ResumePlayout | RewindPlayout | FlushPlayout
 
 
 class PlayoutQueue:
@@ -43,8 +63,8 @@ class PlayoutQueue:
         self._flushed_turn_id = 0
         self._held_turn_id: int | None = None
         self._reports: list[PlayoutProgress] = []
-        self._reported_ms = 0
         self._is_playing = False
+        self._played = Played(None, None)
 
     @property
     def is_playing(self) -> bool:
@@ -52,11 +72,19 @@ class PlayoutQueue:
         return self._is_playing
 
     @property
+    def played(self) -> Played:
+        """How far the caller has come, or was sent back to."""
+        return self._played
+
+    @property
     def queued_ms(self) -> int:
         return sum(len(turn.packets) for turn in self._turns) * PACKET_MS
 
     def add(self, record: AudioRecord) -> None:
-        """Queue audio of a reply. What repeats audio already received, by its timestamp, is dropped."""
+        """Queue audio of a reply. What repeats audio already received, by its timestamp, is dropped.
+
+        The first audio of a turn says where it begins: what was before it was played somewhere else.
+        """
         turn = self._turn(record.turn_id)
         if turn is None or record.packet_ms != PACKET_MS:
             self.stale_records += 1
@@ -65,14 +93,18 @@ class PlayoutQueue:
         packets = record.packets[repeated:]
         if not packets:
             return
+        if not turn.received_samples:
+            turn.played_ms = record.timestamp // _SAMPLES_PER_MS
         turn.received_samples = record.timestamp + len(record.packets) * _PACKET_SAMPLES
         room = (MAX_QUEUED_MS - self.queued_ms) // PACKET_MS
         turn.packets.extend(packets[:room])
         self.dropped_ms += len(packets[room:]) * PACKET_MS
 
-    def command(self, fact: ReplyEnded | HoldPlayout | ResumePlayout | FlushPlayout) -> None:
+    def command(self, fact: PlayoutCommand) -> None:
         """Obey the session's owner; takes effect on the next tick."""
         match fact:
+            case RewindPlayout(turn_id=turn_id, to_ms=to_ms):
+                self._rewind(turn_id, to_ms)
             case FlushPlayout(turn_id=turn_id):
                 self._flush(turn_id)
             case HoldPlayout(turn_id=turn_id) if self._turn(turn_id) is not None:
@@ -82,10 +114,10 @@ class PlayoutQueue:
             case ResumePlayout(turn_id=turn_id):
                 if self._held_turn_id == turn_id:
                     self._held_turn_id = None
-                    self._reported_ms = -REPORT_MS
+                    if (turn := self._turn(turn_id)) is not None:
+                        turn.report_at_ms = 0
             case ReplyEnded(turn_id=turn_id):
-                turn = self._turn(turn_id)
-                if turn is not None:
+                if (turn := self._turn(turn_id)) is not None:
                     turn.is_ended = True
             case _:
                 self.stale_records += 1
@@ -102,8 +134,9 @@ class PlayoutQueue:
         packet = turn.packets.popleft()
         turn.played_ms += PACKET_MS
         self._is_playing = True
-        if turn.played_ms == PACKET_MS or turn.played_ms - self._reported_ms >= REPORT_MS:
-            self._reported_ms = turn.played_ms
+        self._played = Played(turn.turn_id, turn.played_ms)
+        if turn.played_ms >= turn.report_at_ms:
+            turn.report_at_ms = turn.played_ms + REPORT_MS
             self._report(turn.turn_id, "playing")
         return packet
 
@@ -134,10 +167,22 @@ class PlayoutQueue:
                 return turn
             self._report(turn.turn_id, "drained")
             self._turns.popleft()
-            self._reported_ms = 0
             if self._held_turn_id == turn.turn_id:
                 self._held_turn_id = None
         return None
+
+    def _rewind(self, turn_id: int, to_ms: int) -> None:
+        """Also a turn that has been played to its end, for not all of that need have been heard."""
+        if turn_id < self._newest_turn_id or turn_id <= self._flushed_turn_id:
+            self.stale_records += 1
+            return
+        if self._turns and self._turns[-1].turn_id == turn_id:
+            self._turns.pop()
+        to_ms -= to_ms % PACKET_MS
+        self._turns.append(_Turn(turn_id, received_samples=to_ms * _SAMPLES_PER_MS, played_ms=to_ms))
+        self._newest_turn_id = turn_id
+        self._played = Played(turn_id, to_ms)
+        self._is_playing = False
 
     def _flush(self, turn_id: int) -> None:
         if turn_id <= self._flushed_turn_id:
@@ -151,7 +196,6 @@ class PlayoutQueue:
             flushed.packets.clear()
             self._report(flushed.turn_id, "flushed")
             self._turns.popleft()
-            self._reported_ms = 0
             self._is_playing = False
         if self._held_turn_id is not None and self._held_turn_id <= turn_id:
             self._held_turn_id = None
