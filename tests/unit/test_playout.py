@@ -275,6 +275,7 @@ class Owner:
             if report.state == "drained":
                 assert self.has_ended
                 assert self.position == self.written
+                self.is_held = False
 
 
 steps = st.one_of(
