@@ -71,6 +71,7 @@ def test_speaking_taken_over_goes_on_with_the_reply() -> None:
             speech=None,
             generated_chars=12,
             clauses=(Clause("Hello there.", duration_ms=400),),
+            played_ms=100,
         ),
         do.ResumePlayout(turn_id=1),
     ]

@@ -25,6 +25,7 @@ def turn_policy(config: TurnConfig) -> TurnPolicy:
         overlap_ms=config.overlap_ms,
         max_utterance_ms=config.max_utterance_ms,
         speculate=config.speculate,
+        line_notice=words["line_notice"],
         apology=words["apology"],
         backchannels=frozenset(words["backchannels"]),
     )

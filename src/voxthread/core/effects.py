@@ -79,14 +79,19 @@ class ResumeReply:
     speech: str | None
     generated_chars: int
     clauses: tuple[Clause, ...]
+    played_ms: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RewindReply:
-    """Let the caller hear the reply again from `to_ms` on; nothing behind it is left where it was queued."""
+    """Let the caller hear the reply again from `to_ms` on; nothing behind it is left where it was queued.
+
+    `reply` is for an owner that does not have that audio any more.
+    """
 
     turn_id: int
     to_ms: int
+    reply: ResumeReply
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

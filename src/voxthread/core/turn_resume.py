@@ -12,6 +12,7 @@ from voxthread.core.effects import (
     ResumeReply,
     StartTranscription,
 )
+from voxthread.core.history import Message
 from voxthread.core.turn_state import Deadline, Reply, State, TurnSnapshot, Utterance
 
 
@@ -31,7 +32,7 @@ def resume(snapshot: TurnSnapshot, now: int) -> tuple[TurnSnapshot, list[Effect]
     if utterance is not None:
         effects += _resume_utterance(utterance, is_asking=Deadline.ASK in deadlines)
     if reply is not None:
-        effects.append(_resume_reply(snapshot, reply))
+        effects.append(resume_reply(reply, snapshot.history))
         is_held = snapshot.state is State.OVERLAP
         effects.append((HoldPlayout if is_held else ResumePlayout)(turn_id=reply.turn_id))
     return replace(snapshot, at_ms=now, deadlines=deadlines), effects
@@ -46,13 +47,15 @@ def _resume_utterance(utterance: Utterance, *, is_asking: bool) -> list[Effect]:
     return effects
 
 
-def _resume_reply(snapshot: TurnSnapshot, reply: Reply) -> ResumeReply:
+def resume_reply(reply: Reply, history: tuple[Message, ...]) -> ResumeReply:
+    """What it takes to go on with a reply; `history` ends with what it answers."""
     is_answer = reply.utterance is not None
     return ResumeReply(
         turn_id=reply.turn_id,
-        history=snapshot.history[:-1] if is_answer else snapshot.history,
+        history=history[:-1] if is_answer else history,
         utterance=reply.utterance,
         speech=reply.speech,
         generated_chars=len(reply.text),
         clauses=tuple(replace(clause) for clause in reply.ledger.clauses),
+        played_ms=reply.played_ms,
     )

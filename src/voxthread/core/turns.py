@@ -32,6 +32,7 @@ from voxthread.core.failures import Failure
 from voxthread.core.history import Message
 from voxthread.core.inputs import Input
 from voxthread.core.turn_replies import ReplySteps
+from voxthread.core.turn_resume import resume_reply
 from voxthread.core.turn_state import (
     NO_REPLY,
     NO_TRANSCRIPT,
@@ -396,7 +397,8 @@ class TurnMachine(ReplySteps):
         reply = self._reply
         if reply is not None:
             heard_ms = reply.ledger.word_start_ms(reply.played_ms)
-            self._do(RewindReply(turn_id=reply.turn_id, to_ms=heard_ms))
+            rest = resume_reply(reply, self._history.messages)
+            self._do(RewindReply(turn_id=reply.turn_id, to_ms=heard_ms, reply=rest))
         self._is_notice_due = reply is None or reply.speech != self._policy.line_notice
         match self._state:
             case _S.LISTENING:

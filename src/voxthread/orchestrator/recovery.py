@@ -18,12 +18,13 @@ from voxthread.core import effects as do
 from voxthread.core import events, inputs
 from voxthread.core.audio import RTP_CLOCK_HZ
 from voxthread.core.events import Event
+from voxthread.core.replay import drive
 from voxthread.core.turn_state import TurnPolicy, TurnSnapshot
 from voxthread.core.turns import TurnMachine
 from voxthread.observability.logs import get_logger
 from voxthread.wire.audio import AudioRecord, MalformedRecordError, decode_audio, is_audio
 from voxthread.wire.events import decode_event, is_public
-from voxthread.wire.facts import SessionOpened
+from voxthread.wire.facts import RewindPlayout, SessionOpened, decode_out_fact
 from voxthread.wire.inputs import decode_input
 from voxthread.wire.log import Bus, StoredRecord, Stream
 from voxthread.wire.snapshots import SessionSnapshot, decode_progress, decode_snapshot, is_progress
@@ -77,6 +78,13 @@ class Recovered:
     def frontend_session_id(self) -> str | None:
         return self.snapshot.frontend_session_id
 
+    def fold_rewind(self, stored: StoredRecord) -> None:
+        """What was sent before a rewind was not heard. Raises `MalformedRecordError`."""
+        fact = decode_out_fact(stored.record.value).fact
+        reply = self.turn.reply
+        if isinstance(fact, RewindPlayout) and reply is not None and fact.turn_id == reply.turn_id:
+            self.sent_ms = fact.to_ms
+
 
 @dataclass(slots=True)
 class Recovery:
@@ -108,15 +116,14 @@ class _Folding:
                 self._event_seq = envelope.seq
                 self._published += not isinstance(envelope.event, _TOLD_BY_THE_SHELL)
             return
-        record, fact = decode_input(stored.record.value)
+        record, told = decode_input(stored.record.value)
         if not self._inputs.admits(record.epoch, record.seq):
             return
-        machine = self._machine
-        done = machine.handle_deadline(record.now) if fact is None else machine.handle(fact, record.now)
+        self._machine, done = drive(self._machine, told, record.now)
         self._due += [effect.event for effect in done if isinstance(effect, do.Publish)]
         self._input_seq = record.seq
         self._in_position = max(self._in_position, record.in_position)
-        self._has_greeted |= isinstance(fact, inputs.SpeechRequested)
+        self._has_greeted |= isinstance(told, inputs.SpeechRequested)
 
     def recovered(self) -> Recovered:
         snapshot = msgspec.structs.replace(
@@ -176,7 +183,10 @@ async def _read_sent_audio(bus: Bus, partition: int, sessions: dict[str, Recover
     first = min(session.snapshot.out_position for session in speaking.values())
     async for stored in _until_now(bus, Stream.OUT, partition, first):
         session = speaking.get(stored.record.key)
-        if session is None or session.turn.reply is None or not is_audio(stored.record.value):
+        if session is None or session.turn.reply is None:
+            continue
+        if not is_audio(stored.record.value):
+            _tolerating(session.fold_rewind, stored)
             continue
         audio = decode_audio(stored.record.value)
         if audio.turn_id == session.turn.reply.turn_id:

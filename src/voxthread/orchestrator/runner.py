@@ -82,7 +82,7 @@ class Orchestrator:
     async def _prepare_phrases(self) -> None:
         greetings = [agent.greeting for agent in self._host.engines.agents.values()]
         try:
-            await self._host.phrases.prepare([*greetings, self._host.turn.apology])
+            await self._host.phrases.prepare([*greetings, self._host.turn.apology, self._host.turn.line_notice])
         except* SynthesisError as failed:
             # Each is then synthesized when it is wanted.
             log.warning("phrases.not_prepared", errors=len(failed.exceptions))

@@ -18,6 +18,7 @@ from voxthread.core import effects as do
 from voxthread.core import events, inputs
 from voxthread.core.history import Message
 from voxthread.core.inputs import Input
+from voxthread.core.replay import MachineStarted
 from voxthread.core.speech import SpeechPolicy, SpeechSegmenter
 from voxthread.core.turn_resume import resume
 from voxthread.core.turn_state import REPLYING, State, TurnPolicy
@@ -52,6 +53,15 @@ MEDIA_LOST = "media_lost"
 
 _SAVE_EACH_MS = 1_000
 """While a reply lasts, in which little else changes the state."""
+
+
+_PLAYOUT_FACTS: dict[
+    type[do.Effect], type[facts.HoldPlayout] | type[facts.ResumePlayout] | type[facts.FlushPlayout]
+] = {
+    do.HoldPlayout: facts.HoldPlayout,
+    do.ResumePlayout: facts.ResumePlayout,
+    do.FlushPlayout: facts.FlushPlayout,
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -172,7 +182,11 @@ class Session:
         )
         if self._opened.frontend_session_id is not None:
             await self._journal.publish(events.SessionBound())
+        await self._record_start(self._host.now(), ())
         await self._save()
+
+    async def _record_start(self, now: int, effects: Sequence[do.Effect]) -> None:
+        await self._journal.record(MachineStarted(policy=self._host.turn), now, self._in_position, effects)
 
     # -- from one owner to the next --------------------------------------------------------------------
 
@@ -184,6 +198,7 @@ class Session:
         await self._journal.publish(events.OrchestratorTakeover(gap_ms=max(0, now - past.turn.at_ms)))
         turn, effects = resume(past.turn, now)
         self._machine = TurnMachine(self._host.turn, turn)
+        await self._record_start(now, effects)
         for effect in effects:
             if isinstance(effect, do.StartTranscription):
                 await self._perform(effect)
@@ -198,24 +213,29 @@ class Session:
         self._audio_position = past.snapshot.audio_position if turn.utterance else None
         for effect in effects:
             if isinstance(effect, do.ResumeReply):
-                self._resume_reply(effect, past)
+                self._resume_reply(effect, sent_ms=past.sent_ms, played_ms=effect.played_ms)
             elif not isinstance(effect, do.StartTranscription):
                 await self._perform(effect)
         await self._save()
 
-    def _resume_reply(self, effect: do.ResumeReply, past: Recovered) -> None:
+    def _resume_reply(self, effect: do.ResumeReply, *, sent_ms: int, played_ms: int) -> None:
         if effect.utterance is not None:
             text = _ask(self._agent, effect.history, effect.utterance)
         else:
             text = _once(effect.speech or "")
-        played_ms = past.turn.reply.played_ms if past.turn.reply else 0
         known = Known(
-            generated_chars=effect.generated_chars,
-            clauses=effect.clauses,
-            sent_ms=past.sent_ms,
-            played_ms=played_ms,
+            generated_chars=effect.generated_chars, clauses=effect.clauses, sent_ms=sent_ms, played_ms=played_ms
         )
         self._start_reply(effect.turn_id, text, is_committed=True, known=known)
+
+    async def _rewind_reply(self, effect: do.RewindReply) -> None:
+        running = self._running(effect.turn_id)
+        if running.has_sent_since(effect.to_ms):
+            await running.rewind(effect.to_ms)
+        else:
+            running.cancel()
+            await self._send(facts.RewindPlayout(turn_id=effect.turn_id, to_ms=effect.to_ms))
+            self._resume_reply(effect.reply, sent_ms=effect.to_ms, played_ms=effect.to_ms)
 
     async def _save(self) -> None:
         """Write down what the next owner needs, behind everything that led to it."""
@@ -270,10 +290,14 @@ class Session:
                 if not self._has_greeted and self._agent.greeting:
                     self._has_greeted = True
                     await self._tell(inputs.SpeechRequested(text=self._agent.greeting))
+                if self._machine.is_line_lost:
+                    await self._tell(inputs.LineResumed())
                 await self._save()
-            case facts.PeerLost(reason=reason):
+            case facts.PeerLost(reason=reason, turn_id=turn_id, heard_ms=heard_ms):
                 await self._journal.publish(events.SessionDisconnected(reason=reason))
-                await self._save()
+                await self._lose_line(inputs.LineLost(heard_turn_id=turn_id, heard_ms=heard_ms or 0))
+            case facts.LegResumed():
+                await self._lose_line(inputs.LineLost())
             case facts.IdRefused(rule=rule):
                 await self._journal.publish(events.SessionIdInvalid(rule=rule))
             case facts.FrontendBound(frontend_session_id=frontend_session_id):
@@ -292,6 +316,11 @@ class Session:
             case facts.SessionOpened():
                 log.warning("session.opened_twice")
 
+    async def _lose_line(self, fact: inputs.LineLost) -> None:
+        await self._tell(fact)
+        self._ear.assume(is_speaking=False)
+        await self._save()
+
     async def _learn_playout(self, fact: facts.PlayoutProgress) -> None:
         if self._reply is not None and self._reply.turn_id == fact.turn_id:
             self._reply.played(fact.played_ms)
@@ -303,8 +332,8 @@ class Session:
     async def _tell(self, fact: Input | None) -> None:
         """Tell the machine a fact (None: its deadline has come) and do what it says."""
         now, stale_before, state_before = self._host.now(), self._machine.stale_inputs, self._machine.state
-        await self._journal.record(fact, now, self._in_position)
         done = self._machine.handle_deadline(now) if fact is None else self._machine.handle(fact, now)
+        await self._journal.record(fact, now, self._in_position, done)
         if self._machine.stale_inputs > stale_before:
             STALE_RESULTS_DROPPED.labels(kind=type(fact).__name__).inc()
         for effect in done:
@@ -337,16 +366,14 @@ class Session:
                 self._start_reply(turn_id, text, is_committed=not speculative)
             case do.StartSpeech(turn_id=turn_id, text=phrase):
                 self._start_reply(turn_id, _once(phrase), is_committed=True)
+            case do.RewindReply():
+                await self._rewind_reply(effect)
             case do.CommitReply(turn_id=turn_id):
                 self._running(turn_id).commit()
             case do.CancelReply(turn_id=turn_id) | do.WithdrawReply(turn_id=turn_id):
                 self._running(turn_id).cancel()
-            case do.HoldPlayout(turn_id=turn_id):
-                await self._send(facts.HoldPlayout(turn_id=turn_id))
-            case do.ResumePlayout(turn_id=turn_id):
-                await self._send(facts.ResumePlayout(turn_id=turn_id))
-            case do.FlushPlayout(turn_id=turn_id):
-                await self._send(facts.FlushPlayout(turn_id=turn_id))
+            case do.HoldPlayout() | do.ResumePlayout() | do.FlushPlayout():
+                await self._send(_PLAYOUT_FACTS[type(effect)](turn_id=effect.turn_id))
             case do.EndSession(reason=reason):
                 await self._send(facts.CloseLeg(reason=reason))
 

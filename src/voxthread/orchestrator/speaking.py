@@ -21,6 +21,7 @@ from voxthread.orchestrator.log_writer import LogWriter
 from voxthread.orchestrator.ports import OpusEncoder
 from voxthread.orchestrator.streams import closing
 from voxthread.wire.facts import ReplyEnded as ReplyEndedFact
+from voxthread.wire.facts import RewindPlayout
 from voxthread.wire.stamp import Stamp
 
 log = get_logger(__name__)
@@ -94,6 +95,11 @@ class ReplyTask:
         self._made_ms = 0
         self._sent_ms = known.sent_ms
         self._played_ms = known.played_ms
+        self._sent: list[bytes] = []
+        """Every packet sent by this task, to be sent again if the caller could not hear them."""
+        self._has_told_end = False
+        self._order = anyio.Lock()
+        """What is sent again stays together: media takes audio of a turn in its order only."""
         self._advanced = anyio.Event()
         if is_committed:
             self._committed.set()
@@ -106,6 +112,22 @@ class ReplyTask:
 
     def played(self, played_ms: int) -> None:
         self._played_ms = max(self._played_ms, played_ms)
+        self._advanced.set()
+
+    def has_sent_since(self, to_ms: int) -> bool:
+        """Whether all from `to_ms` on can be sent again; what an owner before sent cannot."""
+        return to_ms >= self._sent_ms - len(self._sent) * PACKET_MS
+
+    async def rewind(self, to_ms: int) -> None:
+        """Send everything from `to_ms` on once more, to a media process that has lost it."""
+        async with self._order:
+            self._played_ms = to_ms
+            await self._out.put(self._stamp.out_fact(RewindPlayout(turn_id=self.turn_id, to_ms=to_ms)))
+            again = self._sent[len(self._sent) - (self._sent_ms - to_ms) // PACKET_MS :]
+            for start in range(0, len(again), RECORD_PACKETS):
+                await self._put_audio(tuple(again[start : start + RECORD_PACKETS]), to_ms + start * PACKET_MS)
+            if self._has_told_end:
+                await self._put_end()
         self._advanced.set()
 
     async def run(self, text: AsyncIterator[str], synthesize: Synthesize) -> None:
@@ -127,9 +149,9 @@ class ReplyTask:
         self._tell(ReplyEnded(turn_id=self.turn_id))
         await self._committed.wait()
         if self._sent_ms:
-            await self._out.put(
-                self._stamp.out_fact(ReplyEndedFact(turn_id=self.turn_id, total_ms=self._sent_ms))
-            )
+            async with self._order:
+                self._has_told_end = True
+                await self._put_end()
 
     async def _plan(self, text: AsyncIterator[str], clauses: MemoryObjectSendStream[str]) -> None:
         splitter = ClauseSplitter()
@@ -192,9 +214,17 @@ class ReplyTask:
             if unsent:
                 await self._committed.wait()
                 await self._room_for(len(unsent) * PACKET_MS)
-                timestamp = self._sent_ms // PACKET_MS * _TICKS_PER_PACKET
-                await self._out.put(self._stamp.audio(unsent, timestamp=timestamp, turn_id=self.turn_id))
-                self._sent_ms += len(unsent) * PACKET_MS
+                async with self._order:
+                    await self._put_audio(unsent, self._sent_ms)
+                    self._sent += unsent
+                    self._sent_ms += len(unsent) * PACKET_MS
+
+    async def _put_audio(self, packets: tuple[bytes, ...], began_ms: int) -> None:
+        timestamp = began_ms // PACKET_MS * _TICKS_PER_PACKET
+        await self._out.put(self._stamp.audio(packets, timestamp=timestamp, turn_id=self.turn_id))
+
+    async def _put_end(self) -> None:
+        await self._out.put(self._stamp.out_fact(ReplyEndedFact(turn_id=self.turn_id, total_ms=self._sent_ms)))
 
     async def _room_for(self, duration_ms: int) -> None:
         while self._sent_ms + duration_ms - self._played_ms > MAX_AHEAD_MS:
