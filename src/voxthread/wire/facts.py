@@ -56,6 +56,19 @@ class PeerLost(_Fact, tag="peer.lost", frozen=True):
     heard_ms: int | None = None
 
 
+class PeerSilent(_Fact, tag="peer.silent", frozen=True):
+    """Nothing at all has come of the peer for 5 s; of `turn_id` it had been sent `heard_ms` when something last
+    did. 10 s later playout pauses, after 30 s in all the peer is lost."""
+
+    turn_id: int | None = None
+    heard_ms: int | None = None
+
+
+class PeerHeard(_Fact, tag="peer.heard", frozen=True):
+    """Packets come of the peer again. Also said, of a session of which there is nothing else to say, now and
+    then while its peer is there."""
+
+
 class LegResumed(_Fact, tag="leg.resumed", frozen=True):
     """First record of a media process that has taken the session over from one that is gone, under a higher
     epoch. Audio timestamps begin anew, and nothing of what was queued for playout is left."""
@@ -98,6 +111,8 @@ InFact = (
     | IdRefused
     | PeerConnected
     | PeerLost
+    | PeerSilent
+    | PeerHeard
     | LegResumed
     | PlayoutProgress
     | TextCommand
