@@ -22,6 +22,7 @@ PURE_MODULES = {
     "datetime",
     "enum",
     "functools",
+    "hashlib",
     "itertools",
     "math",
     "operator",

@@ -112,14 +112,14 @@ def test_every_event_class_is_public_and_named() -> None:
 
 @given(_inputs, st.integers(0, 2**50))
 def test_inputs_round_trip_and_are_private(fact: Input, now: int) -> None:
-    record = encode_input(fact, session_id="s", epoch=0, seq=1, now=now, in_position=7)
+    record = encode_input(fact, session_id="s", epoch=0, seq=1, now=now, in_position=7, effects_digest="0a")
     assert not is_public(record)
     decoded, same = decode_input(record.value)
-    assert (decoded.now, same) == (now, fact)
+    assert (decoded.now, same, decoded.effects_digest) == (now, fact, "0a")
 
 
 def test_deadline_round_trips_as_no_input() -> None:
-    record = encode_input(None, session_id="s", epoch=0, seq=1, now=5, in_position=7)
+    record = encode_input(None, session_id="s", epoch=0, seq=1, now=5, in_position=7, effects_digest="")
     assert decode_input(record.value)[1] is None
 
 

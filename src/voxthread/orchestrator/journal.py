@@ -1,9 +1,10 @@
 """A session's story on `voxthread.events`: numbered public events, and the inputs that led to them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
+from voxthread.core.effects import Effect
 from voxthread.core.events import ErrorOccurred, Event, TurnTiming
-from voxthread.core.inputs import Input
+from voxthread.core.replay import Told, effects_digest
 from voxthread.observability.metrics import FAILURES, STAGE_SECONDS
 from voxthread.orchestrator.log_writer import LogWriter
 from voxthread.wire.events import Envelope, encode_event
@@ -61,16 +62,20 @@ class Journal:
             case _:
                 pass
 
-    async def record(self, fact: Input | None, now: int, in_position: int) -> None:
-        """Keep an input of the turn machine (None: a deadline fired) for replay and for the next owner."""
+    async def record(self, told: Told, now: int, in_position: int, effects: Sequence[Effect]) -> None:
+        """Keep what the turn machine was told (None: a deadline came), for replay and for the next owner.
+
+        `effects` are what it wants done, none of which may be done before.
+        """
         self.input_seq += 1
         await self._writer.put(
             encode_input(
-                fact,
+                told,
                 session_id=self._session_id,
                 epoch=self._epoch,
                 seq=self.input_seq,
                 now=now,
                 in_position=in_position,
+                effects_digest=effects_digest(effects),
             )
         )
