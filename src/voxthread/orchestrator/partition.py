@@ -45,7 +45,7 @@ class OwnedPartition:
         self._epoch = epoch
         self._check_id = check_id
         self._lines: dict[str, _Line] = {}
-        self._ended: set[str] = set()
+        self._closed: set[str] = set()
         self._position = 0
         """The next record of `voxthread.in`."""
 
@@ -62,7 +62,7 @@ class OwnedPartition:
         recovery = await recover(self._host.bus, self._partition, self._host.turn)
         for session_id, recovered in recovery.sessions.items():
             self._start(session_id, recovered, recovered.snapshot.in_position + 1, tasks)
-        self._ended = recovery.ended
+        self._closed = recovery.closed
         first = min([recovery.in_position, *(line.from_position for line in self._lines.values())])
         self._position = max(first, await self._host.bus.oldest(Stream.IN, self._partition))
         if recovery.sessions:
@@ -108,7 +108,7 @@ class OwnedPartition:
         if line is not None:
             if _admits(line, stamped.epoch, stamped.seq):
                 line.inbox.put(Arrived(position, stamped.fact))
-        elif isinstance(stamped.fact, SessionOpened) and record.key not in self._ended:
+        elif isinstance(stamped.fact, SessionOpened) and record.key not in self._closed:
             line = self._start(record.key, Opening(position, stamped.fact), position + 1, tasks)
             line.fence.admits(stamped.epoch, stamped.seq)
 

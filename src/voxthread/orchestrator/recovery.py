@@ -27,7 +27,13 @@ from voxthread.wire.events import decode_event, is_public
 from voxthread.wire.facts import RewindPlayout, SessionOpened, decode_out_fact
 from voxthread.wire.inputs import decode_input
 from voxthread.wire.log import Bus, StoredRecord, Stream
-from voxthread.wire.snapshots import SessionSnapshot, decode_progress, decode_snapshot, is_progress
+from voxthread.wire.snapshots import (
+    NewerSnapshotError,
+    SessionSnapshot,
+    decode_progress,
+    decode_snapshot,
+    is_progress,
+)
 from voxthread.wire.stamp import Fence
 
 log = get_logger(__name__)
@@ -89,7 +95,8 @@ class Recovered:
 @dataclass(slots=True)
 class Recovery:
     sessions: dict[str, Recovered]
-    ended: set[str]
+    closed: set[str]
+    """Sessions that are not to be begun again: they have ended, or a newer version goes on with them."""
     in_position: int
     """Every session opened before it has a snapshot; 0 for a partition that nobody has owned."""
 
@@ -138,40 +145,44 @@ class _Folding:
 
 async def recover(bus: Bus, partition: int, policy: TurnPolicy) -> Recovery:
     """Read what the owners before left behind. Raises `BusError`."""
-    snapshots, ended, in_position = await _read_state(bus, partition)
+    snapshots, closed, in_position = await _read_state(bus, partition)
     foldings = {session_id: _Folding(snapshot, policy) for session_id, snapshot in snapshots.items()}
     if not foldings:
-        return Recovery({}, ended, in_position)
+        return Recovery({}, closed, in_position)
     first = min(snapshot.events_position for snapshot in snapshots.values())
-    async for stored in _until_now(bus, Stream.EVENTS, partition, first):
+    async for stored in until_now(bus, Stream.EVENTS, partition, first):
         if (folding := foldings.get(stored.record.key)) is not None:
             _tolerating(folding.fold, stored)
     sessions = {session_id: folding.recovered() for session_id, folding in foldings.items()}
     await _read_sent_audio(bus, partition, sessions)
     await _read_heard_audio(bus, partition, sessions)
-    return Recovery(sessions, ended, in_position)
+    return Recovery(sessions, closed, in_position)
 
 
 async def _read_state(bus: Bus, partition: int) -> tuple[dict[str, SessionSnapshot], set[str], int]:
     snapshots: dict[str, SessionSnapshot] = {}
-    ended: set[str] = set()
+    closed: set[str] = set()
     in_position = 0
-    async for stored in _until_now(bus, Stream.STATE, partition, 0):
+    async for stored in until_now(bus, Stream.STATE, partition, 0):
         key, value = stored.record.key, stored.record.value
         try:
             if is_progress(key):
                 in_position = decode_progress(value).in_position
             elif not value:
-                ended.add(key)
+                closed.add(key)
                 snapshots.pop(key, None)
             else:
                 snapshot = decode_snapshot(value)
                 # A snapshot of an older owner may come late; it is no news.
-                if key not in ended and (key not in snapshots or snapshot.epoch >= snapshots[key].epoch):
+                if key not in closed and (key not in snapshots or snapshot.epoch >= snapshots[key].epoch):
                     snapshots[key] = snapshot
+        except NewerSnapshotError as error:
+            log.error("session.left_alone", session_id=key, reason=str(error))
+            closed.add(key)
+            snapshots.pop(key, None)
         except MalformedRecordError as error:
             log.warning("record.malformed", session_id=key, stream=Stream.STATE, reason=str(error))
-    return snapshots, ended, in_position
+    return snapshots, closed, in_position
 
 
 async def _read_sent_audio(bus: Bus, partition: int, sessions: dict[str, Recovered]) -> None:
@@ -181,7 +192,7 @@ async def _read_sent_audio(bus: Bus, partition: int, sessions: dict[str, Recover
     if not speaking:
         return
     first = min(session.snapshot.out_position for session in speaking.values())
-    async for stored in _until_now(bus, Stream.OUT, partition, first):
+    async for stored in until_now(bus, Stream.OUT, partition, first):
         session = speaking.get(stored.record.key)
         if session is None or session.turn.reply is None:
             continue
@@ -197,7 +208,7 @@ async def _read_heard_audio(bus: Bus, partition: int, sessions: dict[str, Recove
     if not sessions:
         return
     first = min(session.snapshot.audio_position for session in sessions.values())
-    async for stored in _until_now(bus, Stream.IN, partition, first):
+    async for stored in until_now(bus, Stream.IN, partition, first):
         session = sessions.get(stored.record.key)
         if session is None or not is_audio(stored.record.value):
             continue
@@ -206,9 +217,7 @@ async def _read_heard_audio(bus: Bus, partition: int, sessions: dict[str, Recove
             session.audio.append((stored.position, decode_audio(stored.record.value)))
 
 
-async def _until_now(
-    bus: Bus, stream: Stream, partition: int, first: int
-) -> AsyncGenerator[StoredRecord, None]:
+async def until_now(bus: Bus, stream: Stream, partition: int, first: int) -> AsyncGenerator[StoredRecord, None]:
     """Every record kept from `first` to the present end of the stream."""
     head = await bus.head(stream, partition)
     start = max(first, await bus.oldest(stream, partition))

@@ -1,7 +1,8 @@
 """A session on `voxthread.state`: what its next owner starts from. The newest record of a key counts.
 
 An empty value is the tombstone of a session that has ended. A newer version of Voxthread reads the snapshots
-of an older one (rolling deploys): fields are only ever added, with defaults.
+of an older one (rolling deploys): fields are only ever added, with defaults. Whatever an older version must
+not touch raises `SNAPSHOT_VERSION`.
 """
 
 import msgspec
@@ -46,7 +47,16 @@ class PartitionProgress(msgspec.Struct, frozen=True, kw_only=True):
     v: int = SNAPSHOT_VERSION
 
 
+class _Versioned(msgspec.Struct):
+    v: int = SNAPSHOT_VERSION
+
+
+class NewerSnapshotError(MalformedRecordError):
+    """A newer version has written of this session: it is not for this one to go on with."""
+
+
 _encoder = msgspec.json.Encoder()
+_version_decoder = msgspec.json.Decoder(_Versioned)
 _decoder = msgspec.json.Decoder(SessionSnapshot)
 _progress_decoder = msgspec.json.Decoder(PartitionProgress)
 
@@ -62,14 +72,14 @@ def encode_tombstone(session_id: str) -> Record:
 
 
 def decode_snapshot(value: bytes) -> SessionSnapshot:
-    """Raises `MalformedRecordError`."""
+    """Raises `MalformedRecordError`, of which `NewerSnapshotError` is one."""
     try:
-        snapshot = _decoder.decode(value)
+        version = _version_decoder.decode(value).v
+        if version > SNAPSHOT_VERSION:
+            raise NewerSnapshotError(f"snapshot version {version}, this reads up to {SNAPSHOT_VERSION}")
+        return _decoder.decode(value)
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise MalformedRecordError(f"not a snapshot: {error}") from None
-    if snapshot.v > SNAPSHOT_VERSION:
-        raise MalformedRecordError(f"snapshot version {snapshot.v}, this reads up to {SNAPSHOT_VERSION}")
-    return snapshot
 
 
 def encode_progress(partition: int, progress: PartitionProgress) -> Record:
