@@ -40,7 +40,9 @@ class FakeMedia:
     closed: anyio.Event = field(default_factory=anyio.Event)
 
     def __post_init__(self) -> None:
-        self._stamp = Stamp(self.session_id, epoch=0)
+        self._epoch = 0
+        self._is_gone = False
+        self._stamp = Stamp(self.session_id, epoch=self._epoch)
         self._fence = Fence()
         self._playout = PlayoutQueue()
         self._microphone: list[bytes] = []
@@ -48,6 +50,19 @@ class FakeMedia:
         self._batch: list[bytes] = []
         self._timestamp = 0
         self._turn_id = 0
+
+    def die(self) -> None:
+        """The process is gone with all it knew; what the caller says goes nowhere."""
+        self._is_gone = True
+        self._batch.clear()
+
+    async def resume(self) -> None:
+        """Another process has taken the session over, and the caller is back."""
+        self._epoch += 1
+        self._stamp, self._fence = Stamp(self.session_id, epoch=self._epoch), Fence()
+        self._playout, self._timestamp, self._is_gone = PlayoutQueue(), 0, False
+        await self.send(facts.LegResumed(media_id=f"media_{self._epoch}"))
+        await self.send(facts.PeerConnected(receives_audio=True))
 
     def speak(self, packets: list[bytes]) -> None:
         self._microphone += packets
@@ -69,7 +84,7 @@ class FakeMedia:
     async def _read(self) -> None:
         async with aclosing(self.bus.read(Stream.OUT, self.partition, 0)) as records:
             async for stored in records:
-                if stored.record.key != self.session_id:
+                if stored.record.key != self.session_id or self._is_gone:
                     continue
                 value = stored.record.value
                 record = decode_audio(value) if is_audio(value) else decode_out_fact(value)
@@ -88,6 +103,8 @@ class FakeMedia:
         while True:
             due_ms += PACKET_MS
             await anyio.sleep(max(0, due_ms - now_ms()) / 1000)
+            if self._is_gone:
+                continue
             packet = self._playout.next_packet()
             reports = self._playout.take_reports()
             for report in reports:

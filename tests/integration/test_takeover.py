@@ -35,7 +35,9 @@ pytestmark = pytest.mark.integration
 
 SESSION_ID = "session_1753590741399040_5cc15fe6"
 QUESTIONS = {500: "What is red", 800: "What is blue"}
-TURN = TurnPolicy(endpoint=EndpointPolicy(endpoint_ms=300, complete_ms=200, incomplete_ms=600))
+TURN = TurnPolicy(
+    endpoint=EndpointPolicy(endpoint_ms=300, complete_ms=200, incomplete_ms=600), line_notice="I lost you."
+)
 
 
 class ToneSpeechToText:

@@ -46,6 +46,9 @@ from voxthread.core.turn_table import EXPIRIES, TRANSITIONS
 
 _S = State
 
+TAIL_MS = 60
+"""A reply that was given anew behind its first part may lack the rest of the last packet of a clause or two."""
+
 
 class TurnMachine(ReplySteps):
     """One per session. Never waits: what it waits for is a deadline in the table of `_deadlines`."""
@@ -292,6 +295,8 @@ class TurnMachine(ReplySteps):
     def playout_drained(self, fact: inputs.PlayoutDrained, now: int) -> None:
         reply = self._live_reply()
         reply.played_ms = fact.played_ms
+        if 0 < reply.ledger.total_ms - fact.played_ms <= TAIL_MS:
+            reply.played_ms = reply.ledger.total_ms
         if not reply.has_ended:
             return
         if self._state is _S.THINKING:
