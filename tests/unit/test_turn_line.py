@@ -60,6 +60,17 @@ def test_speaking_line_away_too_long_keeps_what_was_heard() -> None:
     assert kinds(scene.hears(i.LineResumed())) == ["session.resumed", "StartSpeech"]
 
 
+def test_speaking_line_lost_what_is_played_to_nobody_is_not_heard() -> None:
+    scene, turn_id = speaking()
+    scene.hears(
+        i.LineLost(heard_turn_id=turn_id, heard_ms=20),
+        i.PlayoutAdvanced(turn_id=turn_id, played_ms=2_000),
+        i.PlayoutDrained(turn_id=turn_id, played_ms=4_000),
+    )
+    assert scene.machine.state is State.SPEAKING
+    assert rewound_to(scene.hears(i.LineResumed())) == (turn_id, 0)
+
+
 def test_thinking_line_lost_answer_waits_for_the_caller() -> None:
     scene = Scene()
     scene.says("what time is breakfast")

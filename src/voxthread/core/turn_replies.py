@@ -106,15 +106,20 @@ class ReplySteps(TurnSteps):
 
     def playout_started(self, fact: inputs.PlayoutAdvanced, now: int) -> None:
         reply = self._live_reply()
-        reply.played_ms = fact.played_ms
+        self._advance(reply, fact.played_ms)
         self._end_utterance()
         self._mark(reply, "heard", now)
         self._publish(events.AgentSpeechStarted(turn_id=reply.turn_id))
         self._enter(_S.SPEAKING, {Deadline.STALL: now + self._policy.stall_ms})
 
     def playout_advanced(self, fact: inputs.PlayoutAdvanced, now: int) -> None:
-        self._live_reply().played_ms = fact.played_ms
+        self._advance(self._live_reply(), fact.played_ms)
         self._postpone_stall(now)
+
+    def _advance(self, reply: Reply, played_ms: int) -> None:
+        """What is played while the line is lost is heard by nobody."""
+        if not self.is_line_lost:
+            reply.played_ms = played_ms
 
     def _complete_reply(self, now: int) -> None:
         self._end_reply(self._live_reply())

@@ -293,6 +293,8 @@ class TurnMachine(ReplySteps):
     # -- the caller hears ------------------------------------------------------------------------------
 
     def playout_drained(self, fact: inputs.PlayoutDrained, now: int) -> None:
+        if self.is_line_lost:  # nobody heard it; it is played again
+            return
         reply = self._live_reply()
         reply.played_ms = fact.played_ms
         if 0 < reply.ledger.total_ms - fact.played_ms <= TAIL_MS:

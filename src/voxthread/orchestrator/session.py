@@ -290,12 +290,17 @@ class Session:
                 if not self._has_greeted and self._agent.greeting:
                     self._has_greeted = True
                     await self._tell(inputs.SpeechRequested(text=self._agent.greeting))
-                if self._machine.is_line_lost:
-                    await self._tell(inputs.LineResumed())
+                await self._resume_line()
                 await self._save()
-            case facts.PeerLost(reason=reason, turn_id=turn_id, heard_ms=heard_ms):
+            case (
+                facts.PeerLost(turn_id=turn_id, heard_ms=heard_ms)
+                | facts.PeerSilent(turn_id=turn_id, heard_ms=heard_ms)
+            ):
+                reason = fact.reason if isinstance(fact, facts.PeerLost) else "silent"
                 await self._journal.publish(events.SessionDisconnected(reason=reason))
                 await self._lose_line(inputs.LineLost(heard_turn_id=turn_id, heard_ms=heard_ms or 0))
+            case facts.PeerHeard():
+                await self._resume_line()
             case facts.LegResumed():
                 await self._lose_line(inputs.LineLost())
             case facts.IdRefused(rule=rule):
@@ -320,6 +325,10 @@ class Session:
         await self._tell(fact)
         self._ear.assume(is_speaking=False)
         await self._save()
+
+    async def _resume_line(self) -> None:
+        if self._machine.is_line_lost:
+            await self._tell(inputs.LineResumed())
 
     async def _learn_playout(self, fact: facts.PlayoutProgress) -> None:
         if self._reply is not None and self._reply.turn_id == fact.turn_id:
