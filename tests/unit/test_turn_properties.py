@@ -46,6 +46,8 @@ _policies = st.builds(
     TurnPolicy,
     speculate=st.booleans(),
     apology=st.sampled_from(["", "Sorry."]),
+    idle_ms=st.sampled_from([0, 5_000]),
+    idle_prompt=st.just("Are you there?"),
     line_notice=st.sampled_from(["", "I lost you."]),
     backchannels=st.just(frozenset({"mm-hm"})),
 )
@@ -74,7 +76,7 @@ class Run:
         state, turn_id = self.machine.state, self.machine.live_turn_id
         assert (turn_id is not None) == (state in REPLYING)
         assert turn_id not in self.dead
-        assert (self.machine.deadline() is None) == (state in RESTING)
+        assert self.machine.deadline() is not None or state in RESTING
         assert not any(message.role == "user" and not message.text for message in self.machine.history)
 
     def _watch(self, effect: do.Effect) -> None:

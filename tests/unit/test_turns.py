@@ -1,5 +1,7 @@
 """Turns as a caller would tell them; the invariants under random input are in test_turn_properties.py."""
 
+from dataclasses import replace
+
 import pytest
 
 from turn_scene import BROKEN, POLICY, Scene, kinds
@@ -214,6 +216,28 @@ def test_listening_greeting_is_spoken_and_not_timed() -> None:
     scene.hears(i.PlayoutDrained(turn_id=turn_id, played_ms=1_000))
     assert not [event for event in scene.published() if isinstance(event, events.TurnTiming)]
     assert scene.machine.history == (Message(role="assistant", text="Welcome."),)
+
+
+def test_listening_idle_caller_is_asked_twice_and_then_left_alone() -> None:
+    scene = Scene(replace(POLICY, idle_ms=10_000, idle_prompt="Are you there?"))
+    scene.hears(i.SpeechRequested(text="Welcome."))
+    for number in (1, 2, 3):
+        turn_id = scene.agent_speaks("Some words.")
+        scene.hears(i.PlayoutDrained(turn_id=turn_id, played_ms=1_000))
+        asked = [effect.text for effect in scene.waits(10_000) if isinstance(effect, do.StartSpeech)]
+        assert asked == (["Are you there?"] if number < 3 else [])
+
+
+def test_listening_idle_caller_who_answers_is_asked_again_later() -> None:
+    scene = Scene(replace(POLICY, idle_ms=10_000, idle_prompt="Are you there?", max_idle_prompts=1))
+    for _ in range(2):
+        scene.says("yes I am")
+        scene.waits(1_000)
+        turn_id = scene.agent_speaks("Good.")
+        scene.hears(i.PlayoutDrained(turn_id=turn_id, played_ms=1_000))
+        assert "StartSpeech" in kinds(scene.waits(10_000))
+        turn_id = scene.agent_speaks("Are you there?")
+        scene.hears(i.PlayoutDrained(turn_id=turn_id, played_ms=1_000))
 
 
 def test_stale_results_change_nothing_and_are_counted() -> None:

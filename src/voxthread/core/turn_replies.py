@@ -28,6 +28,7 @@ class ReplySteps(TurnSteps):
 
     def _answer(self, utterance: Utterance, now: int) -> None:
         """The turn is confirmed: commit to the reply guessed at, or start one."""
+        self._idle_prompts = 0
         before = self._history.messages
         self._history.user_said(utterance.text)
         reply, self._speculation = self._speculation, None
@@ -64,6 +65,10 @@ class ReplySteps(TurnSteps):
         reply = Reply(self._turn_count, TurnClock(self._turn_count, None), speech=text)
         self._do(StartSpeech(turn_id=reply.turn_id, text=text))
         self._think(reply, now)
+
+    def idle_too_long(self, now: int) -> None:
+        self._idle_prompts += 1
+        self._say(self._policy.idle_prompt, now)
 
     def _apologise(self, now: int) -> None:
         if self._policy.apology:

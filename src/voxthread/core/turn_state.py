@@ -43,6 +43,7 @@ class Deadline(Enum):
     STALL = "stall"
     OVERLAP = "overlap"
     LINE = "line"
+    IDLE = "idle"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,6 +64,11 @@ class TurnPolicy:
     """How long a caller who is not connected is waited for with a reply."""
     line_notice: str = ""
     """Spoken when the caller is back, for what they said was not heard; empty says nothing."""
+    idle_ms: int = 0
+    """Silence of both after which the agent asks whether the caller is there; 0 never does."""
+    idle_prompt: str = ""
+    max_idle_prompts: int = 2
+    """In a row, with no answer of the caller."""
     apology: str = ""
     """Spoken after a failure; empty says nothing."""
     backchannels: frozenset[str] = frozenset()
@@ -118,3 +124,4 @@ class TurnSnapshot:
     turn_count: int = 0
     line_lost_ms: int | None = None
     is_notice_due: bool = False
+    idle_prompts: int = 0

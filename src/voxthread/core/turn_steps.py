@@ -39,6 +39,7 @@ class TurnSteps:
         self._turn_count = start.turn_count
         self._line_lost_ms = start.line_lost_ms
         self._is_notice_due = start.is_notice_due
+        self._idle_prompts = start.idle_prompts
         self._effects: list[Effect] = []
         self.stale_inputs = 0
 
@@ -55,6 +56,7 @@ class TurnSteps:
                 turn_count=self._turn_count,
                 line_lost_ms=self._line_lost_ms,
                 is_notice_due=self._is_notice_due,
+                idle_prompts=self._idle_prompts,
             )
         )
 
@@ -114,6 +116,13 @@ class TurnSteps:
         self._deadlines = deadlines
         if self._line_lost_ms is not None and deadlines.keys() & _NEED_A_LISTENER:
             self._deadlines = {Deadline.LINE: self._at_ms + self._policy.line_ms}
+        elif state is State.LISTENING:
+            self._deadlines = self._idle_deadline()
+
+    def _idle_deadline(self) -> dict[Deadline, int]:
+        policy = self._policy
+        asks = bool(policy.idle_ms) and self._idle_prompts < policy.max_idle_prompts
+        return {Deadline.IDLE: self._at_ms + policy.idle_ms} if asks and not self.is_line_lost else {}
 
     def _do(self, effect: Effect) -> None:
         self._effects.append(effect)

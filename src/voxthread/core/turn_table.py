@@ -123,4 +123,5 @@ EXPIRIES: dict[Deadline, str] = {
     Deadline.STALL: "reply_stalled",
     Deadline.OVERLAP: "overlap_interrupts",
     Deadline.LINE: "line_away_too_long",
+    Deadline.IDLE: "idle_too_long",
 }
