@@ -38,15 +38,21 @@ log = get_logger(__name__)
 class MediaRole:
     """`http` is what the HTTP server serves, `legs` are the sessions here."""
 
-    def __init__(self, http: Starlette, legs: Legs, hub: EventHub, attendance: Attendance) -> None:
+    def __init__(
+        self, http: Starlette, legs: Legs, hub: EventHub, attendance: Attendance, *, is_bus_shared: bool
+    ) -> None:
         self.http = http
         self.legs = legs
         self.attendance = attendance
         self._hub = hub
+        self._is_bus_shared = is_bus_shared
 
     async def drain(self) -> None:
-        """Say goodbye to every session and socket."""
-        await self.legs.end_all("server_stopping")
+        """Leave every session to other processes, or end it if there can be none, and close every socket."""
+        if self._is_bus_shared:
+            await self.legs.hand_over_all("media_stopping")
+        else:
+            await self.legs.end_all("server_stopping")
         self._hub.drain()
 
 
@@ -65,8 +71,11 @@ class _Parts:
 
 
 @asynccontextmanager
-async def open_media(config: Config, bus: Bus, agents: Sequence[str]) -> AsyncIterator[MediaRole]:
-    """`agents` are the names that callers may ask for, the first is the default."""
+async def open_media(
+    config: Config, bus: Bus, agents: Sequence[str], *, is_bus_shared: bool = True
+) -> AsyncIterator[MediaRole]:
+    """`agents` are the names that callers may ask for, the first is the default; a bus is shared if processes
+    other than this one are on it."""
     partitions = range(bus.partitions)
     invalid_ids, authenticator = InvalidIds(), _authenticator(config)
     hub, stories, attendance = EventHub(bus), SessionStories(bus), Attendance(bus)
@@ -86,7 +95,7 @@ async def open_media(config: Config, bus: Bus, agents: Sequence[str]) -> AsyncIt
             await tasks.start(run)
         tasks.start_soon(door.run)
         tasks.start_soon(invalid_ids.run)
-        settings = _media_settings(config)
+        settings = _media_settings(config, is_bus_shared=is_bus_shared)
         async with open_legs(bus, settings, partitions, reception, invalid_ids=invalid_ids) as legs:
             reception.legs = legs
             parts = _Parts(
@@ -99,7 +108,7 @@ async def open_media(config: Config, bus: Bus, agents: Sequence[str]) -> AsyncIt
                 stories=stories,
                 attendance=attendance,
             )
-            yield MediaRole(_http(config, agents, parts), legs, hub, attendance)
+            yield MediaRole(_http(config, agents, parts), legs, hub, attendance, is_bus_shared=is_bus_shared)
         tasks.cancel_scope.cancel()
 
 
@@ -143,13 +152,14 @@ def _http(config: Config, agents: Sequence[str], parts: _Parts) -> FastAPI:
     return http
 
 
-def _media_settings(config: Config) -> MediaSettings:
+def _media_settings(config: Config, *, is_bus_shared: bool) -> MediaSettings:
     return MediaSettings(
         addresses=tuple(host_addresses(config.http.host)),
         max_sessions=config.media.max_sessions,
         strict_rfc9725=config.media.strict_rfc9725,
         setup_timeout_ms=config.media.setup_timeout_ms,
         allow_remote_candidates=config.media.allow_remote_candidates,
+        suspects_owners=is_bus_shared,
     )
 
 

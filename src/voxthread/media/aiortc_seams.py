@@ -70,7 +70,8 @@ class SrtpWire:
     """SRTP in and out of a connected DTLS transport, below aiortc and aioice.
 
     Datagrams with the version bits of RTP go to `on_rtp` and `on_rtcp`, decrypted; STUN and DTLS go on to
-    aioice. Foreign or damaged packets are counted in `rejected`.
+    aioice; `on_other` is called for those that come from the peer's address. Foreign or damaged packets are
+    counted in `rejected`.
     """
 
     def __init__(
@@ -78,11 +79,13 @@ class SrtpWire:
         dtls: RTCDtlsTransport,
         on_rtp: Callable[[bytes], None],
         on_rtcp: Callable[[bytes], None],
+        on_other: Callable[[], None],
     ) -> None:
         self.rejected = 0
         self._dtls = dtls
         self._on_rtp = on_rtp
         self._on_rtcp = on_rtcp
+        self._on_other = on_other
         self._connection: Connection = dtls.transport._connection  # noqa: SLF001
         self._rx: pylibsrtp.Session = dtls._rx_srtp  # noqa: SLF001
         self._tx: pylibsrtp.Session = dtls._tx_srtp  # noqa: SLF001
@@ -112,8 +115,11 @@ class SrtpWire:
         def datagram_received(data: bytes, address: Any) -> None:
             if data and 127 < data[0] < 192:
                 self._receive(data)
-            else:
-                pass_on(data, address)
+                return
+            pair = self._connection._nominated.get(_COMPONENT)  # noqa: SLF001
+            if pair is not None and pair.remote_addr == address[:2]:
+                self._on_other()
+            pass_on(data, address)
 
         return datagram_received
 

@@ -1,6 +1,6 @@
 """All sessions of a media process: one clock for them all, and their records from the log."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import aclosing, asynccontextmanager
 from typing import Final
 
@@ -9,7 +9,9 @@ from anyio.abc import TaskGroup, TaskStatus
 
 from voxthread.core.failures import BusError, MediaError, SessionError, VoiceError
 from voxthread.core.ids import Dialect
-from voxthread.media.leg import Leg, LegPeer, LegWatch
+from voxthread.media.leg import Leg, LegWatch
+from voxthread.media.leg_log import LegLog
+from voxthread.media.leg_peer import LegPeer
 from voxthread.media.sdp import parse_offer
 from voxthread.media.settings import MediaSettings
 from voxthread.observability.clock import now_us
@@ -18,7 +20,7 @@ from voxthread.observability.metrics import BUS_RECORDS_MALFORMED
 from voxthread.sessions.invalid_ids import InvalidIds
 from voxthread.wire.audio import MalformedRecordError
 from voxthread.wire.dead_letter import dead_letter
-from voxthread.wire.facts import InFact, SessionOpened
+from voxthread.wire.facts import InFact, LegResumed, SessionOpened
 from voxthread.wire.log import Bus, StoredRecord, Stream
 
 TICK_US: Final = 20_000
@@ -37,7 +39,7 @@ async def open_legs(
     bus: Bus, settings: MediaSettings, partitions: Sequence[int], watch: LegWatch, *, invalid_ids: InvalidIds
 ) -> AsyncIterator["Legs"]:
     """The sessions of this process, on these `partitions` of the log. All are cut off at the end; call
-    `end_all` before it for a goodbye."""
+    `end_all` before it for a goodbye, or `hand_over_all` if another process can go on with them."""
     async with anyio.create_task_group() as tasks:
         legs = Legs(bus, settings, watch, tasks, invalid_ids)
         for partition in partitions:
@@ -59,6 +61,7 @@ class Legs:
         self._watch = watch
         self._tasks = tasks
         self._legs: dict[str, Leg] = {}
+        self._is_stopping = False
 
     def __len__(self) -> int:
         return len(self._legs)
@@ -67,20 +70,37 @@ class Legs:
         return session_id in self._legs
 
     def has_room(self) -> bool:
-        return len(self._legs) < self._settings.max_sessions
+        return len(self._legs) < self._settings.max_sessions and not self._is_stopping
 
     async def open_leg(self, session_id: str, partition: int, opened: SessionOpened) -> None:
         """Begin a session: `opened` becomes its first record.
 
         Raises `MediaError` `media.full` (retryable), or `media.session_exists`.
         """
-        if not self.has_room():
-            raise MediaError("media.full", "All lines are taken; try again shortly.", retryable=True)
         if session_id in self._legs:
             raise MediaError("media.session_exists", "The session is open already.")
-        leg = Leg(self._bus, session_id, partition, self._settings, self._watch)
-        self._legs[session_id] = leg
-        await self._tasks.start(self._run, leg, opened)
+        leg_log = LegLog(self._bus, session_id, partition)
+        await self._start(leg_log, opened, opened.frontend_session_id)
+
+    async def resume_leg(
+        self,
+        session_id: str,
+        partition: int,
+        epoch: int,
+        resumed: LegResumed,
+        *,
+        frontend_session_id: str | None = None,
+    ) -> None:
+        """Go on with a session that another process had, or this one before: `resumed` becomes its first record
+        under this `epoch`. It waits for its peer as one that has lost it.
+
+        Raises `MediaError` `media.full` (retryable), or `media.session_exists`: that needs only `connect`.
+        """
+        while (leg := self._legs.get(session_id)) is not None:
+            if not leg.is_closed:
+                raise MediaError("media.session_exists", "The session is open already.")
+            await leg.ended.wait()
+        await self._start(LegLog(self._bus, session_id, partition, epoch=epoch), resumed, frontend_session_id)
 
     def check_offer(self, offer: str) -> None:
         """Raises `OfferError` if the offer cannot be answered."""
@@ -100,11 +120,27 @@ class Legs:
         if (leg := self._legs.get(session_id)) is not None:
             leg.end(reason)
 
+    def move(self, session_id: str) -> None:
+        """Another process has the session: disconnect its peer and say nothing of it any more."""
+        if (leg := self._legs.get(session_id)) is not None:
+            leg.move("moved")
+
     async def end_all(self, reason: str) -> None:
-        """End every session and wait until that is written; a log that hangs delays it by seconds only."""
+        """End every session and wait until that is written; a log that hangs delays it by seconds only.
+
+        From then on there is room for none.
+        """
+        await self._leave_all(lambda leg: leg.end(reason))
+
+    async def hand_over_all(self, reason: str) -> None:
+        """The same, but the sessions live: their callers are to come back to another process."""
+        await self._leave_all(lambda leg: leg.hand_over(reason))
+
+    async def _leave_all(self, leave: Callable[[Leg], None]) -> None:
+        self._is_stopping = True
         legs = [*self._legs.values()]
         for leg in legs:
-            leg.end(reason)
+            leave(leg)
         for leg in legs:
             await leg.ended.wait()
 
@@ -140,16 +176,26 @@ class Legs:
                     position = None
                 await anyio.sleep(_RETRY_S)
 
-    async def _run(self, leg: Leg, opened: SessionOpened, *, task_status: TaskStatus[None]) -> None:
+    async def _start(
+        self, leg_log: LegLog, first: SessionOpened | LegResumed, frontend_session_id: str | None
+    ) -> None:
+        if not self.has_room():
+            raise MediaError("media.full", "All lines are taken; try again shortly.", retryable=True)
+        leg = Leg(leg_log, first, self._settings, self._watch, frontend_session_id=frontend_session_id)
+        self._legs[leg.session_id] = leg
+        await self._tasks.start(self._run, leg)
+
+    async def _run(self, leg: Leg, *, task_status: TaskStatus[None]) -> None:
         reason = "internal_error"
         try:
-            reason = await leg.run(opened, task_status=task_status)
+            reason = await leg.run(task_status=task_status)
         except Exception:  # a fault in one session must not end the others
             log.exception("leg.failed", session_id=leg.session_id)
         finally:
             del self._legs[leg.session_id]
         try:
-            await self._watch.leg_ended(leg.session_id, reason)
+            if not leg.goes_on:
+                await self._watch.leg_ended(leg.session_id, reason)
         except VoiceError as error:
             log.warning("leg.end_not_told", session_id=leg.session_id, code=error.code)
         leg.ended.set()

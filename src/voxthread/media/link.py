@@ -29,6 +29,7 @@ class RtpLink:
 
     `on_packet(packet, arrival_us)` is called in the order of arrival, not of sequence; duplicates and
     replays are already gone. Packets of other payload types are counted in `other_packets`.
+    `last_arrival_us` is when anything last came of the peer: audio, a report, a connectivity check.
     `loss_fraction` and `round_trip_ms` are what the peer reports of our stream, None until it does.
     """
 
@@ -54,7 +55,7 @@ class RtpLink:
         self._timestamp = secrets.randbits(32)
         self._sent_bytes = 0
         self._sent_at_us = 0
-        self._wire = SrtpWire(dtls, self._receive, self._receive_report)
+        self._wire = SrtpWire(dtls, self._receive, self._receive_report, self._note_arrival)
 
     @property
     def rejected_packets(self) -> int:
@@ -100,17 +101,20 @@ class RtpLink:
 
     def _receive(self, data: bytes) -> None:
         packet = parse_rtp(data)
+        arrival_us = self.last_arrival_us = now_us()
         if packet.payload_type != self._payload_type:
             self.other_packets += 1
             return
-        arrival_us = now_us()
         self.received_packets += 1
-        self.last_arrival_us = arrival_us
         self._on_packet(packet, arrival_us)
 
     def _receive_report(self, data: bytes) -> None:
+        self._note_arrival()
         for block in parse_report_blocks(data):
             if block.ssrc == self._ssrc:
                 self.loss_fraction = block.fraction_lost
                 trip = round_trip_ms(block, now_us())
                 self.round_trip_ms = self.round_trip_ms if trip is None else trip
+
+    def _note_arrival(self) -> None:
+        self.last_arrival_us = now_us()

@@ -44,6 +44,7 @@ class _Turn:
     played_ms: int = 0
     report_at_ms: int = 0
     """Played so much, it is reported again."""
+    has_begun: bool = False
     is_ended: bool = False
 
 
@@ -70,6 +71,14 @@ class PlayoutQueue:
     def is_playing(self) -> bool:
         """Whether the last tick had a packet."""
         return self._is_playing
+
+    @property
+    def is_starved(self) -> bool:
+        """Whether a turn that is being played has run dry."""
+        turn = self._turns[0] if self._turns else None
+        if turn is None or self._held_turn_id == turn.turn_id:
+            return False
+        return turn.has_begun and not turn.packets and not turn.is_ended
 
     @property
     def played(self) -> Played:
@@ -133,12 +142,17 @@ class PlayoutQueue:
             return None
         packet = turn.packets.popleft()
         turn.played_ms += PACKET_MS
+        turn.has_begun = True
         self._is_playing = True
         self._played = Played(turn.turn_id, turn.played_ms)
         if turn.played_ms >= turn.report_at_ms:
             turn.report_at_ms = turn.played_ms + REPORT_MS
             self._report(turn.turn_id, "playing")
         return packet
+
+    def pause(self) -> None:
+        """Let a tick pass on which nobody listens."""
+        self._is_playing = False
 
     def take_reports(self) -> list[PlayoutProgress]:
         """Reports due since the last call, in order."""

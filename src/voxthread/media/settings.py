@@ -13,5 +13,11 @@ class MediaSettings:
     """From the answer to a connected peer."""
     allow_remote_candidates: bool = False
     """Send connectivity checks to the addresses that callers name."""
+    silent_after_ms: int = 5_000
+    """Of a peer nothing has come for so long: that is told."""
+    pause_after_ms: int = 15_000
+    """Then nothing more is played to it,"""
     silence_timeout_ms: int = 30_000
-    """Without RTP for this long a peer is lost."""
+    """and then it is lost."""
+    suspects_owners: bool = False
+    """Say on the log that a reply does not go on; of use where another orchestrator can."""
