@@ -25,6 +25,13 @@ class Recording:
             self._kept.pop()
         self._kept.append((position, value, record, told))
 
+    def __len__(self) -> int:
+        return len(self._kept)
+
+    @property
+    def inputs(self) -> list[tuple[InputRecord, Told]]:
+        return [(record, told) for _, _, record, told in self._kept]
+
     @property
     def values(self) -> list[bytes]:
         """The records as they are on the log."""
