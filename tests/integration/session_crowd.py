@@ -69,6 +69,15 @@ class Owners:
         created = SessionCreated(agent=session.agent, partition=session.partition, via=via)
         await self.publish(session.session_id, created)
 
+    def check_room(self) -> None:
+        return
+
+    async def leg_resumed(self, session: SessionClaim, epoch: int, frontend_session_id: str) -> None:
+        raise AssertionError("there is no other media process")
+
+    def leg_moved(self, session_id: str) -> None:
+        raise AssertionError("there is no other media process")
+
     async def frontend_bound(self, session_id: str, frontend_session_id: str) -> None:
         self._owned[session_id].frontend_session_id = frontend_session_id
         await self.publish(session_id, SessionBound())
@@ -163,7 +172,7 @@ async def open_crowd(agents: Sequence[str] = ("echo",), *, max_sockets: int) -> 
     invalid_ids = InvalidIds()
     hub = EventHub(bus)
     owners = Owners(bus, hub)
-    registry = SessionRegistry(bus, mint=SessionIdMint(), invalid_ids=invalid_ids)
+    registry = SessionRegistry(bus, media_id="media_a", mint=SessionIdMint(), invalid_ids=invalid_ids)
     door = SessionDoor(
         registry,
         owners,

@@ -109,6 +109,10 @@ class AwayBus:
     def partitions(self) -> int:
         return self._bus.partitions
 
+    @property
+    def closing(self) -> str | None:
+        return self._bus.closing
+
     def _refuse_if_away(self) -> None:
         if self.is_away:
             raise BusError("bus.unreachable", "no broker answers", retryable=True)
@@ -245,7 +249,7 @@ async def test_records_nobody_can_read_are_passed_over_and_counted() -> None:
 
 async def test_claims_of_sessions_and_of_partitions_do_not_disturb_each_other() -> None:
     bus = MemoryBus(PARTITIONS)
-    registry = SessionRegistry(bus, mint=SessionIdMint(), invalid_ids=InvalidIds())
+    registry = SessionRegistry(bus, media_id="media_a", mint=SessionIdMint(), invalid_ids=InvalidIds())
     async with fleet(bus) as workers, anyio.create_task_group() as tasks:
         await tasks.start(registry.run)
         with capture_logs() as lines:

@@ -35,6 +35,7 @@ class Opened:
     frontend_session_id: str
     token: str
     partition: int
+    resume_token: str | None = None
     is_new: bool = True
 
 

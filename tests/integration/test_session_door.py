@@ -12,8 +12,9 @@ from anyio.lowlevel import checkpoint
 
 from voxthread.bus.memory import MemoryBus
 from voxthread.core.failures import BusError, MediaError, SessionError
-from voxthread.sessions.door import RESUMABLE_MS, OpenedSession, SessionDoor, Via
+from voxthread.sessions.door import OpenedSession, SessionDoor, Via
 from voxthread.sessions.errors import http_status
+from voxthread.sessions.hosted import RESUMABLE_MS
 from voxthread.sessions.identity import SessionIdMint
 from voxthread.sessions.invalid_ids import InvalidIds
 from voxthread.sessions.registry import SESSION_MAX_MS, SessionRegistry
@@ -48,6 +49,7 @@ class Host:
     """Remembers what it was told; `full` it takes no session, `slow` it never finishes."""
 
     story: list[tuple[str, ...]] = field(default_factory=list)
+    epochs: list[int] = field(default_factory=list)
     full: bool = False
     slow: bool = False
     opening: anyio.Event = field(default_factory=anyio.Event)
@@ -61,6 +63,18 @@ class Host:
         if self.full:
             raise MediaError("media.full", "no room", retryable=True)
         self.story.append(("opened", session.session_id, via))
+
+    def check_room(self) -> None:
+        if self.full:
+            raise MediaError("media.full", "no room", retryable=True)
+
+    async def leg_resumed(self, session: SessionClaim, epoch: int, frontend_session_id: str) -> None:
+        self.story.append(("resumed", session.session_id, frontend_session_id))
+        self.epochs.append(epoch)
+        await checkpoint()
+
+    def leg_moved(self, session_id: str) -> None:
+        self.story.append(("moved", session_id))
 
     async def frontend_bound(self, session_id: str, frontend_session_id: str) -> None:
         self.story.append(("bound", session_id, frontend_session_id))
@@ -95,12 +109,16 @@ class Setting:
 
 
 @asynccontextmanager
-async def setting(*, allow_anonymous: bool = True) -> AsyncIterator[Setting]:
+async def setting(
+    *, allow_anonymous: bool = True, bus: FlakyBus | None = None, media_id: str = "media_a"
+) -> AsyncIterator[Setting]:
     def now_ms() -> int:
         return it.now_ms
 
-    bus, host, invalid_ids = FlakyBus(), Host(), InvalidIds()
-    registry = SessionRegistry(bus, mint=SessionIdMint(), invalid_ids=invalid_ids, now_ms=now_ms)
+    bus, host, invalid_ids = bus or FlakyBus(), Host(), InvalidIds()
+    registry = SessionRegistry(
+        bus, media_id=media_id, mint=SessionIdMint(), invalid_ids=invalid_ids, now_ms=now_ms
+    )
     door = SessionDoor(
         registry,
         host,

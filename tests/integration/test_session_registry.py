@@ -44,7 +44,11 @@ async def running(
         registries = []
         for bus in buses:
             registry = SessionRegistry(
-                bus, mint=mint or SessionIdMint(), invalid_ids=InvalidIds(), now_ms=now_ms
+                bus,
+                media_id=f"media_{len(registries)}",
+                mint=mint or SessionIdMint(),
+                invalid_ids=InvalidIds(),
+                now_ms=now_ms,
             )
             await tasks.start(registry.run)
             registries.append(registry)
@@ -53,7 +57,11 @@ async def running(
 
 
 async def create(
-    registry: SessionRegistry, alias: str | None = None, principal: str = "alice", token: bytes = b""
+    registry: SessionRegistry,
+    alias: str | None = None,
+    principal: str = "alice",
+    token: bytes = b"",
+    resume: bytes = b"",
 ) -> tuple[SessionClaim, bool]:
     return await registry.get_or_create_session(
         alias,
@@ -61,6 +69,7 @@ async def create(
         agent="hotel",
         partition=3,
         token_sha256=token or random.randbytes(32),
+        resume_sha256=resume,
         component="ws",
     )
 
@@ -215,9 +224,93 @@ async def test_another_process_resolves_what_one_has_bound_also_when_it_starts_l
         async with running(bus) as [there]:
             assert there.media_id_for("alice", ALIAS) == session.session_id
             assert there.session(session.session_id) == session
-            await there.close(session.session_id, "ended")
-        await create(here)  # what is folded behind it has been folded too
-        assert here.session(session.session_id) is None
+            await here.close(session.session_id, "ended")
+            await create(there)  # what is folded behind it has been folded too
+            assert there.session(session.session_id) is None
+
+
+async def test_a_leg_is_claimed_by_its_token_and_the_process_it_was_at_is_told() -> None:
+    bus = MemoryBus()
+    async with running(bus, bus) as [here, there]:
+        moved: list[str] = []
+        here.on_leg_moved(moved.append)
+        there.on_leg_moved(moved.append)
+        session, _ = await create(here, resume=b"1")
+        assert (here.hosts(session.session_id), there.hosts(session.session_id)) == (True, False)
+        epoch = await there.claim_leg(session.session_id, resume_sha256=b"1", next_resume_sha256=b"2")
+        assert epoch > 0
+        await create(here)  # what is folded before it has been folded too
+        assert (here.hosts(session.session_id), there.hosts(session.session_id)) == (False, True)
+        assert moved == [session.session_id]
+        assert here.session_of_resume_token(b"1") is None
+        assert here.session_of_resume_token(b"2") == session
+        again = await there.claim_leg(session.session_id, resume_sha256=b"2", next_resume_sha256=b"3")
+        assert again > epoch
+        assert moved == [session.session_id]
+
+
+async def test_a_stale_token_claims_no_leg_and_whoever_needs_none_claims_that_of_a_living_session() -> None:
+    async with running(MemoryBus()) as [registry]:
+        session, _ = await create(registry, resume=b"1")
+        await registry.claim_leg(session.session_id, resume_sha256=b"1", next_resume_sha256=b"2")
+        for stale in (b"1", b"3", b""):
+            error = await refused(
+                registry.claim_leg(session.session_id, resume_sha256=stale, next_resume_sha256=b"4")
+            )
+            assert (error.code, http_status(error)) == ("resume_token_invalid", 401)
+        await registry.claim_leg(session.session_id, resume_sha256=None, next_resume_sha256=b"5")
+        assert registry.session_of_resume_token(b"2") is None
+        await registry.close(session.session_id, "ended")
+        assert registry.session_of_resume_token(b"5") is None
+        dead = registry.claim_leg(session.session_id, resume_sha256=b"5", next_resume_sha256=b"6")
+        assert (await refused(dead)).code == "resume_token_invalid"
+        gone = registry.claim_leg(session.session_id, resume_sha256=None, next_resume_sha256=b"7")
+        assert (await refused(gone)).code == "session_unknown"
+
+
+async def test_a_process_cannot_end_a_session_that_has_moved_away() -> None:
+    bus = MemoryBus()
+    async with running(bus, bus) as [here, there]:
+        session, _ = await create(here, ALIAS, resume=b"1")
+
+        async def move() -> None:
+            await there.claim_leg(session.session_id, resume_sha256=b"1", next_resume_sha256=b"2")
+
+        closed: list[bool] = []
+
+        async def close() -> None:
+            closed.append(await here.close(session.session_id, "expired"))
+
+        async with anyio.create_task_group() as tasks:  # the claim is on the log before the release
+            tasks.start_soon(move)
+            tasks.start_soon(close)
+        assert closed == [False]
+        assert here.media_id_for("alice", ALIAS) == session.session_id
+        assert await there.close(session.session_id, "ended")
+
+
+async def test_many_who_show_one_token_at_once_at_many_processes_claim_the_leg_once() -> None:
+    bus = MemoryBus()
+    async with running(*[bus] * 4) as registries:
+        session, _ = await create(registries[0], resume=b"token")
+        outcomes: list[str] = []
+
+        async def claim(registry: SessionRegistry) -> None:
+            try:
+                await registry.claim_leg(
+                    session.session_id, resume_sha256=b"token", next_resume_sha256=random.randbytes(32)
+                )
+                outcomes.append("granted")
+            except SessionError as error:
+                outcomes.append(error.code)
+
+        async with anyio.create_task_group() as tasks:
+            for registry in registries * 3:
+                tasks.start_soon(claim, registry)
+        assert sorted(outcomes) == ["granted", *["resume_token_invalid"] * 11]
+        for registry in registries:
+            await create(registry)
+        assert [registry.hosts(session.session_id) for registry in registries].count(True) == 1
 
 
 async def test_an_alias_claimed_by_two_processes_at_once_names_one_session_in_both() -> None:

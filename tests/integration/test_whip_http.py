@@ -178,6 +178,51 @@ async def test_only_the_creator_or_the_session_token_may_delete() -> None:
         assert deleted.status_code == 200
 
 
+async def test_a_resume_token_needs_no_other_header_and_the_answer_has_the_next() -> None:
+    async with whip_server(authenticate=only_alice) as server:
+        created = await server.post(OFFER, Authorization="Bearer alice")
+        resumed = await server.post(OFFER, X_Resume_Token="vrt_good")
+        assert resumed.status_code == 201
+        assert resumed.headers["X-Session-ID"] == created.headers["X-Session-ID"]
+        assert resumed.headers["X-Resume-Token"] == "vrt_next"
+        assert "X-Resume-Token" in resumed.headers["Access-Control-Expose-Headers"]
+        preflight = await server.http.options("/whip")
+        assert "X-Resume-Token" in preflight.headers["Access-Control-Allow-Headers"]
+
+
+@pytest.mark.parametrize("token", ["", "vrt_stale", "\t", "x" * 4_000])
+async def test_a_bad_resume_token_is_401_and_says_no_more(token: str) -> None:
+    async with whip_server(authenticate=only_alice) as server:
+        refused = await server.post(OFFER, X_Resume_Token=token)
+        assert problem_of(refused) == (401, "resume_token_invalid")
+        assert not [name for name in refused.headers if name.startswith("x-session")]
+
+
+async def test_the_principal_of_a_bearer_token_beside_a_resume_token_counts() -> None:
+    async with whip_server(authenticate=only_alice) as server:
+        await server.post(OFFER, Authorization="Bearer alice")
+        wrong = await server.post(OFFER, Authorization="Bearer mallory", X_Resume_Token="vrt_good")
+        assert problem_of(wrong) == (401, "token_invalid")
+        await server.post(OFFER, Authorization="Bearer bob", X_Resume_Token="vrt_good")
+        assert server.door.resumed == [("vrt_good", "bob")]
+
+
+async def test_an_offer_that_cannot_be_answered_does_not_use_a_resume_token_up(server: Server) -> None:
+    await server.post(OFFER)
+    assert (await server.post("v=0", X_Resume_Token="vrt_good")).status_code == 422
+    assert server.door.resumed == []
+
+
+async def test_a_resume_token_is_no_permission_for_anything_else() -> None:
+    async with whip_server(authenticate=only_alice) as server:
+        created = await server.post(OFFER, Authorization="Bearer alice")
+        for method in ("PATCH", "DELETE", "GET"):
+            refused = await server.http.request(
+                method, created.headers["Location"], headers={"X-Resume-Token": "vrt_good"}
+            )
+            assert problem_of(refused) == (401, "token_missing")
+
+
 async def test_get_is_empty_and_options_need_no_token() -> None:
     async with whip_server(authenticate=only_alice) as server:
         created = await server.post(OFFER, Authorization="Bearer alice")
@@ -230,7 +275,9 @@ async def test_trickle_is_204_without_etag_and_restart_422_with_the_call_kept(se
     assert (trickled.status_code, trickled.content) == (204, b"")
     assert "ETag" not in trickled.headers
     assert (await patch(fragment(candidate="1 1 tcp 1 a.local 9 typ host tcptype active"))).status_code == 204
-    assert problem_of(await patch(fragment("newfrag"), "*")) == (422, "whip.no_ice_restart")
+    restart = await patch(fragment("newfrag"), "*")
+    assert problem_of(restart) == (422, "whip.no_ice_restart")
+    assert "X-Resume-Token" in restart.json()["detail"]
     assert problem_of(await patch(fragment(), None)) == (428, "whip.if_match_missing")
     other = await patch(fragment(), '"other"')
     assert problem_of(other) == (412, "whip.if_match_failed")

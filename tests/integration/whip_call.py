@@ -35,6 +35,8 @@ class Opened:
     session_id: str
     frontend_session_id: str
     token: str
+    partition: int = PARTITION
+    resume_token: str | None = None
     is_new: bool
 
 
@@ -44,6 +46,7 @@ class Door:
 
     legs: Legs | None = None
     opened: list[str] = field(default_factory=list)
+    resumed: list[tuple[str, str]] = field(default_factory=list)
     story: list[tuple[str, ...]] = field(default_factory=list)
     numbers: "count[int]" = field(default_factory=lambda: count(1))
 
@@ -79,6 +82,19 @@ class Door:
             frontend_session_id=frontend_session_id or session_id,
             token=f"vst_{session_id}",
             is_new=True,
+        )
+
+    async def resume(self, resume_token: str, *, principal: str, frontend_session_id: str | None) -> Opened:
+        self.resumed.append((resume_token, principal))
+        if resume_token != "vrt_good":
+            raise SessionError("resume_token_invalid", "the resume token resumes no session")
+        session_id = self.opened[-1]
+        return Opened(
+            session_id=session_id,
+            frontend_session_id=session_id,
+            token=f"vst_{session_id}",
+            resume_token="vrt_next",
+            is_new=False,
         )
 
     def authorize(self, session_id: str, *, principal: str, session_token: str | None) -> None:

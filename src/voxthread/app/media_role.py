@@ -39,17 +39,26 @@ class MediaRole:
     """`http` is what the HTTP server serves, `legs` are the sessions here."""
 
     def __init__(
-        self, http: Starlette, legs: Legs, hub: EventHub, attendance: Attendance, *, is_bus_shared: bool
+        self,
+        http: Starlette,
+        legs: Legs,
+        door: SessionDoor,
+        hub: EventHub,
+        attendance: Attendance,
+        *,
+        is_bus_shared: bool,
     ) -> None:
         self.http = http
         self.legs = legs
         self.attendance = attendance
+        self._door = door
         self._hub = hub
         self._is_bus_shared = is_bus_shared
 
     async def drain(self) -> None:
         """Leave every session to other processes, or end it if there can be none, and close every socket."""
         if self._is_bus_shared:
+            self._door.leave_all()
             await self.legs.hand_over_all("media_stopping")
         else:
             await self.legs.end_all("server_stopping")
@@ -72,15 +81,15 @@ class _Parts:
 
 @asynccontextmanager
 async def open_media(
-    config: Config, bus: Bus, agents: Sequence[str], *, is_bus_shared: bool = True
+    config: Config, bus: Bus, agents: Sequence[str], media_id: str, *, is_bus_shared: bool = True
 ) -> AsyncIterator[MediaRole]:
-    """`agents` are the names that callers may ask for, the first is the default; a bus is shared if processes
-    other than this one are on it."""
+    """`agents` are the names that callers may ask for, the first is the default; `media_id` names one life of
+    one process; a bus is shared if processes other than this one are on it."""
     partitions = range(bus.partitions)
     invalid_ids, authenticator = InvalidIds(), _authenticator(config)
     hub, stories, attendance = EventHub(bus), SessionStories(bus), Attendance(bus)
-    reception = Reception(hub)
-    registry = SessionRegistry(bus, mint=SessionIdMint(), invalid_ids=invalid_ids)
+    reception = Reception(hub, media_id)
+    registry = SessionRegistry(bus, media_id=media_id, mint=SessionIdMint(), invalid_ids=invalid_ids)
     door = SessionDoor(
         registry,
         reception,
@@ -108,7 +117,8 @@ async def open_media(
                 stories=stories,
                 attendance=attendance,
             )
-            yield MediaRole(_http(config, agents, parts), legs, hub, attendance, is_bus_shared=is_bus_shared)
+            http = _http(config, agents, parts)
+            yield MediaRole(http, legs, door, hub, attendance, is_bus_shared=is_bus_shared)
         tasks.cancel_scope.cancel()
 
 

@@ -1,4 +1,4 @@
-"""Where sessions and media meet: who opens a session gets its leg, who loses a peer has it noticed."""
+"""Where sessions and media meet: who opens a session gets its leg, who comes back gets it again."""
 
 from contextlib import suppress
 
@@ -7,17 +7,25 @@ from voxthread.gateway.hub import EventHub
 from voxthread.media.legs import Legs
 from voxthread.sessions.door import SessionDoor, Via
 from voxthread.wire.claims import SessionClaim
-from voxthread.wire.facts import FrontendBound, IdRefused, SessionOpened
+from voxthread.wire.facts import FrontendBound, IdRefused, LegResumed, SessionOpened
 
 
 class Reception:
-    """The host of the door's sessions and the watch over their legs. `legs` and `door` are set before use."""
+    """The host of the door's sessions and the watch over their legs. `legs` and `door` are set before use.
+
+    `media_id` names this life of this media process.
+    """
 
     legs: Legs
     door: SessionDoor
 
-    def __init__(self, hub: EventHub) -> None:
+    def __init__(self, hub: EventHub, media_id: str) -> None:
         self._hub = hub
+        self._media_id = media_id
+
+    def check_room(self) -> None:
+        if not self.legs.has_room():
+            raise MediaError("media.full", "All lines are taken; try again shortly.", retryable=True)
 
     async def session_opened(self, session: SessionClaim, via: Via) -> None:
         opened = SessionOpened(
@@ -29,6 +37,18 @@ class Reception:
         )
         self._hub.expect(session.session_id, session.partition)
         await self.legs.open_leg(session.session_id, session.partition, opened)
+
+    async def leg_resumed(self, session: SessionClaim, epoch: int, frontend_session_id: str) -> None:
+        await self.legs.resume_leg(
+            session.session_id,
+            session.partition,
+            epoch,
+            LegResumed(media_id=self._media_id),
+            frontend_session_id=frontend_session_id,
+        )
+
+    def leg_moved(self, session_id: str) -> None:
+        self.legs.move(session_id)
 
     async def frontend_bound(self, session_id: str, frontend_session_id: str) -> None:
         await self.legs.send(session_id, FrontendBound(frontend_session_id=frontend_session_id))

@@ -67,7 +67,7 @@ async def open_server(config: Config, engines: Engines) -> AsyncIterator[Server]
     bus = MemoryBus(config.bus.partitions)
     async with (
         open_orchestrator(config, bus, engines, _WORKER_ID),
-        open_media(config, bus, tuple(engines.agents), is_bus_shared=False) as media,
+        open_media(config, bus, tuple(engines.agents), _WORKER_ID, is_bus_shared=False) as media,
     ):
         await media.attendance.complete()
         yield Server(media, bus)

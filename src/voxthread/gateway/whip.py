@@ -34,13 +34,19 @@ _FIRST_SWEEP = 128
 """Resources at which the ended ones are looked for; then at twice those that live, so that none costs all."""
 
 _TOKEN_HOLDER = f"{ANONYMOUS_PREFIX}token_holder"
-"""Principal of a request that proves itself by a session token alone."""
+"""Principal of a request that proves itself by a session token or a resume token alone."""
 
 log = get_logger(__name__)
 
 
 class WhipDoor(SessionDoor, Protocol):
     """Who may open which session, and act on it."""
+
+    async def resume(
+        self, resume_token: str, *, principal: str, frontend_session_id: str | None
+    ) -> OpenedSession:
+        """Have the session of the token here, wherever it was. Raises like `open`."""
+        ...
 
     def authorize(self, session_id: str, *, principal: str, session_token: str | None) -> None: ...
 
@@ -107,6 +113,7 @@ def create_whip_routes(
             "If-Match",
             "X-Session-ID",
             "X-Session-Token",
+            "X-Resume-Token",
         ),
         exposed_headers=(
             "Location",
@@ -118,6 +125,7 @@ def create_whip_routes(
             "X-Session-ID",
             "X-Frontend-Session-ID",
             "X-Session-Token",
+            "X-Resume-Token",
         ),
     )
     get = {"OPTIONS": whip.options, "GET": whip.get, "HEAD": whip.get}
@@ -144,8 +152,9 @@ class _Whip:
         self._sweep_at = _FIRST_SWEEP
 
     async def post(self, request: Request) -> Response:
-        credentials, principal = self._identify(request)
-        if credentials.session_token is None and not self._peers.has_room():
+        resume_token = request.headers.get("x-resume-token")
+        credentials, principal = self._identify(request, resume_token)
+        if credentials.session_token is None and resume_token is None and not self._peers.has_room():
             raise RequestError(
                 503,
                 "whip.full",
@@ -154,30 +163,22 @@ class _Whip:
             )
         offer = await read_text(request, media_type=SDP, accept_header="Accept-Post", max_bytes=MAX_OFFER_BYTES)
         self._peers.check_offer(offer)
-        session = await self._door.open(
-            frontend_session_id=request.headers.get("x-session-id"),
-            principal=principal,
-            session_token=credentials.session_token,
-            agent=request.query_params.get("agent"),
-            via="whip",
-        )
+        session = await self._open(request, principal, credentials.session_token, resume_token)
         bind_contextvars(session_id=session.session_id, frontend_session_id=session.frontend_session_id)
         connection = await self._connect(session, offer)
         secret = self._keep(_Resource(session.session_id, f'"{secrets.token_hex(8)}"', connection))
         log.info("whip.answered", is_new=session.is_new)
-        return Response(
-            connection.answer,
-            201,
-            {
-                "Location": f"{self._base_url(request)}{_SESSIONS}/{secret}",
-                "ETag": self._resources[secret].etag,
-                "Accept-Patch": FRAGMENT,
-                "X-Session-ID": session.session_id,
-                "X-Frontend-Session-ID": session.frontend_session_id,
-                "X-Session-Token": session.token,
-            },
-            media_type=SDP,
-        )
+        headers = {
+            "Location": f"{self._base_url(request)}{_SESSIONS}/{secret}",
+            "ETag": self._resources[secret].etag,
+            "Accept-Patch": FRAGMENT,
+            "X-Session-ID": session.session_id,
+            "X-Frontend-Session-ID": session.frontend_session_id,
+            "X-Session-Token": session.token,
+        }
+        if session.resume_token is not None:
+            headers["X-Resume-Token"] = session.resume_token
+        return Response(connection.answer, 201, headers, media_type=SDP)
 
     async def patch(self, request: Request) -> Response:
         resource = self._resource(request)
@@ -194,7 +195,7 @@ class _Whip:
                     422,
                     "whip.no_ice_restart",
                     "ICE restart is not supported, the call goes on as it was. To move it to another network, "
-                    "POST a new offer with the X-Session-Token of the 201: the conversation continues.",
+                    "POST a new offer to /whip with the X-Resume-Token of the 201: the conversation continues.",
                 )
 
     async def delete(self, request: Request) -> Response:
@@ -213,11 +214,12 @@ class _Whip:
         accept = {"Accept-Patch": FRAGMENT} if "secret" in request.path_params else {"Accept-Post": SDP}
         return Response(status_code=200, headers=accept)
 
-    def _identify(self, request: Request) -> tuple[Credentials, str]:
+    def _identify(self, request: Request, resume_token: str | None = None) -> tuple[Credentials, str]:
         credentials = read_credentials(
             request.headers.get("authorization"), request.headers.get("x-session-token")
         )
-        if credentials.bearer is None and credentials.session_token is not None:
+        shows_token = credentials.session_token is not None or resume_token is not None
+        if credentials.bearer is None and shows_token:
             return credentials, _TOKEN_HOLDER
         return credentials, self._authenticate(credentials.bearer)
 
@@ -234,6 +236,22 @@ class _Whip:
                 resource.session_id, principal=principal, session_token=credentials.session_token
             )
         return resource
+
+    async def _open(
+        self, request: Request, principal: str, session_token: str | None, resume_token: str | None
+    ) -> OpenedSession:
+        frontend_session_id = request.headers.get("x-session-id")
+        if resume_token is not None:
+            return await self._door.resume(
+                resume_token, principal=principal, frontend_session_id=frontend_session_id
+            )
+        return await self._door.open(
+            frontend_session_id=frontend_session_id,
+            principal=principal,
+            session_token=session_token,
+            agent=request.query_params.get("agent"),
+            via="whip",
+        )
 
     async def _connect(self, session: OpenedSession, offer: str) -> Connection:
         try:

@@ -1,21 +1,23 @@
 """What every door (WHIP, WebSocket) does with a caller: find the caller's session or make one.
 
     presented                                         outcome
+    a resume token                                    that token's session; the token is used up
     a session token                                   that token's session
     a frontend id this principal has used, no peer    the session it names, and one more token
-    the same, while its peer is there                 alias_in_use
+    the same, while its peer is or may be there       alias_in_use
     any other frontend id, or none                    a new session
 
 A frontend id is looked up under its principal, so a second caller with the same id gets a session of its own.
+
+A session's leg is at one media process. A call (`whip`) brings it here, from wherever it was; a socket (`ws`)
+follows the session and leaves it where it is.
 """
 
-from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from enum import Enum
 from itertools import cycle
-from typing import Final, Literal, Protocol
+from typing import Literal, Protocol
 
 import anyio
 
@@ -23,20 +25,25 @@ from voxthread.core.failures import BusError, SessionError
 from voxthread.core.ids import Dialect
 from voxthread.observability import clock
 from voxthread.observability.logs import get_logger
-from voxthread.observability.metrics import SESSIONS, SESSIONS_CLOSED, SESSIONS_CREATED
+from voxthread.observability.metrics import SESSIONS_CLOSED, SESSIONS_CREATED
 from voxthread.sessions import errors
+from voxthread.sessions.hosted import HostedSessions, Peer
 from voxthread.sessions.invalid_ids import InvalidIds
 from voxthread.sessions.keyed_locks import KeyedLocks
 from voxthread.sessions.registry import SessionRegistry
-from voxthread.sessions.tokens import is_anonymous, mint_session_token, session_token_sha256
+from voxthread.sessions.tokens import (
+    is_anonymous,
+    mint_resume_token,
+    mint_session_token,
+    resume_token_invalid,
+    resume_token_sha256,
+    session_token_sha256,
+)
 from voxthread.wire.claims import SessionClaim
 
 log = get_logger(__name__)
 
 Via = Literal["whip", "ws"]
-
-RESUMABLE_MS: Final = 60_000
-"""How long a session waits for a peer, its first or its next."""
 
 _EXPIRY_S = 1.0
 _ROLLBACK_S = 1.0
@@ -44,11 +51,13 @@ _ROLLBACK_S = 1.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OpenedSession:
-    """`frontend_session_id` is the session's alias, or its own id while it has none."""
+    """`frontend_session_id` is the session's alias, or its own id while it has none; `resume_token` moves the
+    call once, None for a socket."""
 
     session_id: str
     frontend_session_id: str
     token: str
+    resume_token: str | None
     partition: int
     is_new: bool
 
@@ -56,8 +65,20 @@ class OpenedSession:
 class SessionHost(Protocol):
     """What the process that hosts a session does as the session comes, is named and goes."""
 
+    def check_room(self) -> None:
+        """Raises `VoiceError` while no more sessions can be hosted."""
+        ...
+
     async def session_opened(self, session: SessionClaim, via: Via) -> None:
         """Before anybody learns of the session. A `VoiceError` raised here undoes it and is the answer."""
+        ...
+
+    async def leg_resumed(self, session: SessionClaim, epoch: int, frontend_session_id: str) -> None:
+        """A session of another process is hosted here from now on, under this epoch. May raise `VoiceError`."""
+        ...
+
+    def leg_moved(self, session_id: str) -> None:
+        """The session is hosted elsewhere from now on."""
         ...
 
     async def frontend_bound(self, session_id: str, frontend_session_id: str) -> None:
@@ -69,15 +90,8 @@ class SessionHost(Protocol):
         ...
 
     async def session_closed(self, session_id: str, reason: str) -> None:
-        """Once for each session opened; its id, alias and token name nothing any more."""
+        """Once for each session that ends here; its id, alias and tokens name nothing any more."""
         ...
-
-
-class _Peer(Enum):
-    ABSENT = "absent"
-    EXPECTED = "expected"
-    """Its offer is being answered."""
-    CONNECTED = "connected"
 
 
 class SessionDoor:
@@ -105,10 +119,10 @@ class SessionDoor:
         self._agents = tuple(agents)
         self._partitions = cycle(partitions)
         self._allow_anonymous = allow_anonymous
-        self._now_ms = now_ms
-        self._peers: dict[str, _Peer] = {}
-        self._deadlines_ms: OrderedDict[str, int] = OrderedDict()
+        self._hosted = HostedSessions(now_ms)
         self._names = KeyedLocks()
+        self._moves = KeyedLocks()
+        registry.on_leg_moved(self._leg_moved)
 
     async def run(self) -> None:
         """Close what has expired, for ever."""
@@ -146,6 +160,24 @@ class SessionDoor:
         async with self._names.hold((principal, frontend_session_id)):
             return await self._open_by_name(frontend_session_id, principal, agent, via)
 
+    async def resume(
+        self, resume_token: str, *, principal: str, frontend_session_id: str | None
+    ) -> OpenedSession:
+        """Move the call of `resume_token` here, wherever it was. `peer_connected` or `peer_lost` must follow.
+
+        Raises `SessionError` `resume_token_invalid`, also for another principal's token, and as `open` does.
+        """
+        if frontend_session_id is not None:
+            self._invalid_ids.check(frontend_session_id, component="whip", dialect=Dialect.FRONTEND)
+        resume_sha256 = resume_token_sha256(resume_token)
+        session = self._registry.session_of_resume_token(resume_sha256)
+        if session is None or not _may_use(session, principal):
+            raise resume_token_invalid()
+        token, next_resume_token = mint_session_token(), await self._bring_here(session, resume_sha256)
+        await self._registry.add_token(session.session_id, session_token_sha256(token))
+        await self._name(session, frontend_session_id, "whip")
+        return self._opened(session, token, next_resume_token, "whip", is_new=False)
+
     def authorize(self, session_id: str, *, principal: str, session_token: str | None) -> None:
         """Let the session's principal and the holders of its token act on it, and nobody else.
 
@@ -163,42 +195,39 @@ class SessionDoor:
             raise SessionError(errors.SESSION_FORBIDDEN, "the session is another principal's")
 
     def peer_connected(self, session_id: str) -> None:
-        if session_id in self._peers:
-            self._peers[session_id] = _Peer.CONNECTED
-            self._deadlines_ms.pop(session_id, None)
+        self._hosted.connect(session_id)
 
     def peer_lost(self, session_id: str) -> None:
         """The session's newest peer is gone, or never came; the session waits for the next one."""
-        self._wait_for_peer(session_id, _Peer.ABSENT)
+        self._hosted.wait(session_id, Peer.ABSENT)
 
     async def close(self, session_id: str, reason: str) -> None:
         """End a session of this process; nothing if it is over. `reason` is one of few words.
 
         Raises `BusError`; the session then expires as one without a peer.
         """
-        peer = self._peers.pop(session_id, None)
+        peer = self._hosted.discard(session_id)
         if peer is None:
             return
-        self._deadlines_ms.pop(session_id, None)
         try:
             await self._registry.close(session_id, reason)
         except BusError:
-            self._peers[session_id] = peer
-            self._wait_for_peer(session_id, peer)
+            if self._registry.hosts(session_id):
+                self._hosted.add(session_id, peer)
             raise
-        await self._closed(session_id, reason)
+        if self._registry.session(session_id) is None:
+            await self._closed(session_id, reason)
+
+    def leave_all(self) -> None:
+        """This process stops, its sessions do not: whoever comes for one here is as welcome as any other."""
+        self._hosted.clear()
 
     async def expire(self) -> None:
         """Close the sessions that no peer came back to, and those past any session's age."""
-        now_ms = self._now_ms()
-        while self._deadlines_ms:
-            session_id, deadline_ms = next(iter(self._deadlines_ms.items()))
-            if deadline_ms > now_ms:
-                break
+        while (session_id := self._hosted.overdue()) is not None:
             await self.close(session_id, "expired")
         for session_id in await self._registry.expire():
-            if self._peers.pop(session_id, None) is not None:
-                self._deadlines_ms.pop(session_id, None)
+            if self._hosted.discard(session_id) is not None:
                 await self._closed(session_id, "expired")
 
     async def _check_id(
@@ -217,18 +246,59 @@ class SessionDoor:
         self, session_token: str, principal: str, frontend_session_id: str | None, via: Via
     ) -> OpenedSession:
         session = self._session_of(session_token, principal)
+        resume_token = await self._bring_here(session) if via == "whip" else None
+        await self._name(session, frontend_session_id, via)
+        return self._opened(session, session_token, resume_token, via, is_new=False)
+
+    async def _name(self, session: SessionClaim, frontend_session_id: str | None, via: Via) -> None:
         session_id = session.session_id
-        if frontend_session_id is not None and frontend_session_id != session_id:  # its own needs no alias
-            async with self._names.hold((session.principal, frontend_session_id)):
-                if self._registry.alias_of(session_id) is None:
-                    await self._registry.register_alias(session_id, frontend_session_id, component=via)
-                    await self._host.frontend_bound(session_id, frontend_session_id)
-        return self._opened(session, session_token, via, is_new=False)
+        if frontend_session_id in (None, session_id):  # its own needs no alias
+            return
+        if session_id not in self._hosted:  # only where its leg is can its owner be told
+            return
+        async with self._names.hold((session.principal, frontend_session_id)):
+            if self._registry.alias_of(session_id) is None:
+                await self._registry.register_alias(session_id, frontend_session_id, component=via)
+                await self._host.frontend_bound(session_id, frontend_session_id)
+
+    async def _bring_here(self, session: SessionClaim, resume_sha256: bytes | None = None) -> str:
+        """Have the session's leg here, where it may be already; the token that moves it from here."""
+        session_id = session.session_id
+        resume_token = mint_resume_token()
+        async with self._moves.hold(session_id):
+            if session_id not in self._hosted:
+                self._host.check_room()
+            epoch = await self._registry.claim_leg(
+                session_id,
+                resume_sha256=resume_sha256,
+                next_resume_sha256=resume_token_sha256(resume_token),
+            )
+            if session_id not in self._hosted:
+                await self._take_over(session, epoch)
+        return resume_token
+
+    async def _take_over(self, session: SessionClaim, epoch: int) -> None:
+        session_id = session.session_id
+        # From here on it may be moved away again at any moment, also while its leg is being opened.
+        self._hosted.add(session_id, Peer.EXPECTED)
+        frontend_session_id = self._registry.frontend_id_for(session_id)
+        try:
+            await self._host.leg_resumed(session, epoch, frontend_session_id)
+        except BaseException:
+            self._hosted.discard(session_id)
+            raise
+        if session_id not in self._hosted:
+            self._host.leg_moved(session_id)
+            raise SessionError(errors.SESSION_MOVED, "the call has just been moved elsewhere", retryable=True)
+        log.info(
+            "session.taken_over", session_id=session_id, frontend_session_id=frontend_session_id, epoch=epoch
+        )
 
     async def _open_by_name(
         self, frontend_session_id: str | None, principal: str, agent: str | None, via: Via
     ) -> OpenedSession:
         token = mint_session_token()
+        resume_token = mint_resume_token() if via == "whip" else None
         token_sha256 = session_token_sha256(token)
         session, is_new = await self._registry.get_or_create_session(
             frontend_session_id,
@@ -236,6 +306,7 @@ class SessionDoor:
             agent=agent or self._agents[0],
             partition=next(self._partitions),
             token_sha256=token_sha256,
+            resume_sha256=b"" if resume_token is None else resume_token_sha256(resume_token),
             component=via,
         )
         if is_new:
@@ -243,7 +314,8 @@ class SessionDoor:
         else:
             self._refuse_if_in_use(session.session_id, via)
             await self._registry.add_token(session.session_id, token_sha256)
-        return self._opened(session, token, via, is_new=is_new)
+            resume_token = await self._bring_here(session) if via == "whip" else None
+        return self._opened(session, token, resume_token, via, is_new=is_new)
 
     async def _take_in(self, session: SessionClaim, via: Via) -> None:
         try:
@@ -253,18 +325,19 @@ class SessionDoor:
             with anyio.move_on_after(_ROLLBACK_S, shield=True):
                 await self._registry.close(session.session_id, "not_opened")
             raise
-        self._peers[session.session_id] = _Peer.ABSENT
-        self._wait_for_peer(session.session_id, _Peer.ABSENT)
-        SESSIONS.inc()
+        self._hosted.add(session.session_id, Peer.ABSENT)
         SESSIONS_CREATED.labels(via).inc()
 
-    def _opened(self, session: SessionClaim, token: str, via: Via, *, is_new: bool) -> OpenedSession:
+    def _opened(
+        self, session: SessionClaim, token: str, resume_token: str | None, via: Via, *, is_new: bool
+    ) -> OpenedSession:
         if via == "whip":
-            self._wait_for_peer(session.session_id, _Peer.EXPECTED)
+            self._hosted.wait(session.session_id, Peer.EXPECTED)
         return OpenedSession(
             session_id=session.session_id,
             frontend_session_id=self._registry.frontend_id_for(session.session_id),
             token=token,
+            resume_token=resume_token,
             partition=session.partition,
             is_new=is_new,
         )
@@ -273,24 +346,31 @@ class SessionDoor:
         session = self._registry.session_of_token(session_token_sha256(session_token))
         if session is None:
             raise SessionError(errors.TOKEN_INVALID, "the session token opens no session")
-        # Nobody can prove to be the anonymous principal of before; holding the token is all the proof.
-        if principal != session.principal and not is_anonymous(principal):
+        if not _may_use(session, principal):
             raise SessionError(errors.SESSION_FORBIDDEN, "the session is another principal's")
         return session
 
     def _refuse_if_in_use(self, session_id: str, via: Via) -> None:
-        peer = self._peers.get(session_id)
+        peer = self._hosted.peer(session_id)
         # The page opens both doors at once: its socket may come while its own peer is still expected.
-        if peer is _Peer.CONNECTED or (peer is _Peer.EXPECTED and via == "whip"):
+        # What became of the peer of another process is not known here.
+        if peer is Peer.CONNECTED or (peer in (Peer.EXPECTED, None) and via == "whip"):
             raise SessionError(errors.ALIAS_IN_USE, "the session of this frontend session id has its peer")
 
-    def _wait_for_peer(self, session_id: str, peer: _Peer) -> None:
-        if session_id in self._peers:
-            self._peers[session_id] = peer
-            self._deadlines_ms[session_id] = self._now_ms() + RESUMABLE_MS
-            self._deadlines_ms.move_to_end(session_id)
+    def _leg_moved(self, session_id: str) -> None:
+        self._hosted.discard(session_id)
+        self._host.leg_moved(session_id)
+        log.info(
+            "session.moved_away",
+            session_id=session_id,
+            frontend_session_id=self._registry.frontend_id_for(session_id),
+        )
 
     async def _closed(self, session_id: str, reason: str) -> None:
-        SESSIONS.dec()
         SESSIONS_CLOSED.labels(reason).inc()
         await self._host.session_closed(session_id, reason)
+
+
+def _may_use(session: SessionClaim, principal: str) -> bool:
+    """Nobody can prove to be the anonymous principal of before: for those, holding a token is all the proof."""
+    return principal == session.principal or is_anonymous(principal)

@@ -16,11 +16,13 @@ from voxthread.sessions import errors
 from voxthread.sessions.identity import SessionIdMint
 from voxthread.sessions.invalid_ids import InvalidIds
 from voxthread.sessions.table import Refusal, SessionTable
+from voxthread.sessions.tokens import resume_token_invalid
 from voxthread.wire.audio import MalformedRecordError
 from voxthread.wire.claims import (
     AliasClaim,
     AliasRelease,
     Claim,
+    LegClaim,
     ReaderCaughtUp,
     SessionClaim,
     SessionRelease,
@@ -45,18 +47,20 @@ class SessionRegistry:
 
     `run` must be started (`await tasks.start(registry.run)`) before anything is changed, and runs as long
     as the registry is used. Lookups never block; changes return when they are folded here, and raise
-    `BusError` when the log takes no records.
+    `BusError` when the log takes no records. `media_id` names this life of this media process.
     """
 
     def __init__(
         self,
         bus: Bus,
         *,
+        media_id: str,
         mint: SessionIdMint,
         invalid_ids: InvalidIds,
         now_ms: Callable[[], int] = clock.now_ms,
     ) -> None:
         self._bus = bus
+        self._media_id = media_id
         self._mint = mint
         self._invalid_ids = invalid_ids
         self._now_ms = now_ms
@@ -64,6 +68,7 @@ class SessionRegistry:
         self._folded: dict[int, anyio.Event] = {}
         self._in_flight = anyio.Semaphore(_CLAIMS_IN_FLIGHT, fast_acquire=True)
         self._told_fallback: set[str] = set()
+        self._on_leg_moved: Callable[[str], None] | None = None
 
     async def run(self, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
         """Fold the claims for ever; started once everything granted so far is known."""
@@ -71,6 +76,10 @@ class SessionRegistry:
             tasks.start_soon(self._fold)
             await self._settle(ReaderCaughtUp(at_ms=self._now_ms()))
             task_status.started()
+
+    def on_leg_moved(self, told: Callable[[str], None]) -> None:
+        """Have `told(session_id)` called at once when a leg that was here is granted to another process."""
+        self._on_leg_moved = told
 
     # -- lookups -----------------------------------------------------------------------------------------
 
@@ -82,6 +91,14 @@ class SessionRegistry:
 
     def session_of_token(self, token_sha256: bytes) -> SessionClaim | None:
         return self._table.session_of_token(token_sha256)
+
+    def session_of_resume_token(self, resume_sha256: bytes) -> SessionClaim | None:
+        return self._table.session_of_resume_token(resume_sha256)
+
+    def hosts(self, media_session_id: str) -> bool:
+        """Whether the session's leg was granted to this process."""
+        leg = self._table.leg(media_session_id)
+        return leg is not None and leg.media_id == self._media_id
 
     def media_id_for(self, principal: str, frontend_session_id: str) -> MediaSessionId | None:
         """The session this principal's frontend id names; None when there is none, never a guess."""
@@ -112,10 +129,11 @@ class SessionRegistry:
         partition: int,
         token_sha256: bytes,
         component: str,
+        resume_sha256: bytes = b"",
     ) -> tuple[SessionClaim, bool]:
         """The session the id names, or a new one with that alias; and whether it is new.
 
-        Without an id the session is always new. A session found keeps its own token. Raises `SessionError`
+        Without an id the session is always new. A session found keeps its own tokens. Raises `SessionError`
         for an id that breaks a rule, and `session_id_unavailable` if no id can be minted.
         """
         if frontend_session_id is not None:
@@ -131,6 +149,8 @@ class SessionRegistry:
                 partition=partition,
                 token_sha256=token_sha256,
                 frontend_session_id=frontend_session_id,
+                media_id=self._media_id,
+                resume_sha256=resume_sha256,
                 at_ms=self._now_ms(),
             )
             if await self._claim_session(claim):
@@ -172,12 +192,45 @@ class SessionRegistry:
         await self._settle(AliasRelease(session_id=media_session_id, frontend_session_id=alias, at_ms=at_ms))
         log.info("alias.removed", session_id=media_session_id, frontend_session_id=alias)
 
+    async def claim_leg(
+        self, media_session_id: str, *, resume_sha256: bytes | None, next_resume_sha256: bytes
+    ) -> int:
+        """Host the session's leg at this process from here on; its epoch, should it be a new one.
+
+        `resume_sha256` is of the token that moves it, None if whoever asks may act on the session anyway.
+        From now on only the token of `next_resume_sha256` moves it. Raises `SessionError`
+        `resume_token_invalid`, or without that token `session_unknown` or `session_moved`.
+        """
+        claim = LegClaim(
+            session_id=media_session_id,
+            media_id=self._media_id,
+            resume_sha256=resume_sha256,
+            next_resume_sha256=next_resume_sha256,
+            at_ms=self._now_ms(),
+        )
+        await self._settle(claim)
+        leg = self._table.leg(media_session_id)
+        if leg is not None and leg.resume_sha256 == next_resume_sha256:
+            return leg.epoch
+        if resume_sha256 is not None:
+            raise resume_token_invalid()
+        self._living(media_session_id)
+        raise SessionError(errors.SESSION_MOVED, "the call has just been moved elsewhere", retryable=True)
+
     async def close(self, media_session_id: str, reason: str) -> bool:
-        """End the session with its alias and token; False if it was over already."""
+        """End a session whose leg is here, with its alias and tokens; False if it was over or moved already."""
+        return await self._release(media_session_id, reason, self._media_id)
+
+    async def _release(self, media_session_id: str, reason: str, media_id: str) -> bool:
         if self._table.session(media_session_id) is None:
             return False
         alias = self._table.frontend_id(media_session_id)
-        await self._settle(SessionRelease(session_id=media_session_id, reason=reason, at_ms=self._now_ms()))
+        release = SessionRelease(
+            session_id=media_session_id, reason=reason, media_id=media_id, at_ms=self._now_ms()
+        )
+        await self._settle(release)
+        if self._table.session(media_session_id) is not None:
+            return False
         if alias is not None:
             log.info("alias.removed", session_id=media_session_id, frontend_session_id=alias)
         log.info(
@@ -201,7 +254,7 @@ class SessionRegistry:
         while (oldest := self._table.oldest()) is not None:
             if oldest.at_ms + SESSION_MAX_MS > self._now_ms():
                 break
-            await self.close(oldest.session_id, "expired")
+            await self._release(oldest.session_id, "expired", media_id="")
             expired.append(oldest.session_id)
         return expired
 
@@ -279,13 +332,17 @@ class SessionRegistry:
         if isinstance(claim, PartitionChange):
             self._table.skip(stored.position)
             return
+        was_here = isinstance(claim, LegClaim) and self.hosts(claim.session_id)
         refused = self._table.apply(stored.position, claim)
         match refused, claim:
             case None, SessionRelease(session_id=session_id):
                 self._told_fallback.discard(session_id)
+            case None, LegClaim(session_id=session_id):
+                if was_here and not self.hosts(session_id) and self._on_leg_moved is not None:
+                    self._on_leg_moved(session_id)
             case IdRule() as rule, SessionClaim() | AliasClaim():
                 self._report_invalid(rule, claim)
-            case Refusal(), SessionClaim() | AliasClaim():
+            case Refusal(), SessionClaim() | AliasClaim() | LegClaim():
                 log.info("claim.refused", session_id=claim.session_id, reason=refused.value)
             case _:
                 pass

@@ -26,7 +26,8 @@ ANONYMOUS_PREFIX: Final = "anonymous_"
 _MAX_BEARER_CHARS: Final = 8_192
 _MAX_PRINCIPAL_CHARS: Final = 256
 _SESSION_TOKEN_PREFIX: Final = "vst_"
-_MAX_SESSION_TOKEN_CHARS: Final = 128
+_RESUME_TOKEN_PREFIX: Final = "vrt_"
+_MAX_MINTED_TOKEN_CHARS: Final = 128
 
 
 class Scope(StrEnum):
@@ -153,9 +154,26 @@ def mint_session_token() -> str:
 
 def session_token_sha256(token: str) -> bytes:
     """What is stored and compared of a session token. Raises `SessionError` `token_invalid`."""
-    if len(token) > _MAX_SESSION_TOKEN_CHARS or not token.isascii():
+    if not _may_be_minted(token):
         raise SessionError(errors.TOKEN_INVALID, "the session token opens no session")
     return hashlib.sha256(token.encode()).digest()
+
+
+def mint_resume_token() -> str:
+    """256 random bits that move a session's call once, dead with the session."""
+    return _RESUME_TOKEN_PREFIX + secrets.token_urlsafe(32)
+
+
+def resume_token_sha256(token: str) -> bytes:
+    """What is stored and compared of a resume token. Raises `SessionError` `resume_token_invalid`."""
+    if not _may_be_minted(token):
+        raise resume_token_invalid()
+    return hashlib.sha256(token.encode()).digest()
+
+
+def resume_token_invalid() -> SessionError:
+    """The same for a token that is malformed, unknown, used, of an ended session or of another principal's."""
+    return SessionError(errors.RESUME_TOKEN_INVALID, "the resume token resumes no session")
 
 
 def check_bind(host: str, key: str | None) -> None:
@@ -189,6 +207,10 @@ def _check_key(key: str, algorithm: Algorithm, *, signs: bool) -> None:
     elif hasattr(prepared, "sign") != signs:
         needed = "private key to mint" if signs else "public key to verify"
         raise SessionError("key_unusable", f"{algorithm} needs the {needed} tokens")
+
+
+def _may_be_minted(token: str) -> bool:
+    return len(token) <= _MAX_MINTED_TOKEN_CHARS and token.isascii()
 
 
 def _names_principal(principal: object) -> bool:
