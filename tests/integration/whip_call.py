@@ -148,9 +148,11 @@ def stamp_of(response: httpx.Response) -> Stamp:
 
 @asynccontextmanager
 async def whip_server(
-    authenticate: Callable[[str | None], str] = lambda bearer: "anonymous_1", **settings: Any
+    authenticate: Callable[[str | None], str] = lambda bearer: "anonymous_1",
+    bus: MemoryBus | None = None,
+    **settings: Any,
 ) -> AsyncIterator[Server]:
-    bus, door = MemoryBus(2), Door()
+    bus, door = bus or MemoryBus(2), Door()
     async with open_legs(
         bus, MediaSettings(**settings), [0, PARTITION], door, invalid_ids=InvalidIds()
     ) as legs:
