@@ -6,11 +6,12 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from voxthread.core.ids import IdRule
-from voxthread.sessions.table import MAX_TOKENS, Refusal, SessionTable
+from voxthread.sessions.table import MAX_TOKENS, HostedLeg, Refusal, SessionTable
 from voxthread.wire.claims import (
     AliasClaim,
     AliasRelease,
     Claim,
+    LegClaim,
     ReaderCaughtUp,
     SessionClaim,
     SessionRelease,
@@ -23,11 +24,13 @@ MEDIA_IDS = [f"session_175359074139904{n}_5cc15fe6" for n in range(5)]
 FRONTEND_IDS = [f"session_175359074139{n}_qlgq6cfjw" for n in range(4)]
 PRINCIPALS = ["alice", "bob"]
 TOKENS = [bytes([n]) * 32 for n in range(8)]
+MEDIA = ["media_a", "media_b", "media_c"]
 
 media_ids = st.sampled_from(MEDIA_IDS)
 frontend_ids = st.sampled_from(FRONTEND_IDS)
 principals = st.sampled_from(PRINCIPALS)
 tokens = st.sampled_from(TOKENS)
+processes = st.sampled_from(MEDIA)
 
 
 def session_claim(
@@ -37,6 +40,8 @@ def session_claim(
     token: bytes = TOKENS[0],
     alias: str | None = None,
     at_ms: int = 0,
+    media_id: str = MEDIA[0],
+    resume: bytes = b"",
 ) -> SessionClaim:
     return SessionClaim(
         session_id=session_id,
@@ -45,8 +50,22 @@ def session_claim(
         partition=0,
         token_sha256=token,
         frontend_session_id=alias,
+        media_id=media_id,
+        resume_sha256=resume,
         at_ms=at_ms,
     )
+
+
+def leg_claim(
+    media_id: str, resume: bytes | None, following: bytes, session_id: str = MEDIA_IDS[0]
+) -> LegClaim:
+    return LegClaim(
+        session_id=session_id, media_id=media_id, resume_sha256=resume, next_resume_sha256=following, at_ms=0
+    )
+
+
+def released(media_id: str = "", session_id: str = MEDIA_IDS[0]) -> SessionRelease:
+    return SessionRelease(session_id=session_id, reason="ended", media_id=media_id, at_ms=0)
 
 
 def alias_claim(session_id: str, alias: str, principal: str = "alice") -> AliasClaim:
@@ -150,6 +169,104 @@ def test_the_oldest_session_is_the_one_claimed_first_of_those_that_live() -> Non
     assert oldest.session_id == MEDIA_IDS[1]
 
 
+def test_a_leg_moves_under_the_position_of_its_claim_and_its_token_is_used_up() -> None:
+    table, outcomes = fold(
+        session_claim(resume=b"1"),
+        leg_claim("media_b", b"1", b"2"),
+        leg_claim("media_c", b"1", b"3"),
+        leg_claim("media_c", b"2", b"3"),
+    )
+    assert outcomes == [None, None, Refusal.RESUME_TOKEN_STALE, None]
+    assert table.leg(MEDIA_IDS[0]) == HostedLeg("media_c", 3, b"3")
+    resumable = [token for token in (b"1", b"2", b"3") if table.session_of_resume_token(token)]
+    assert resumable == [b"3"]
+
+
+def test_a_leg_claim_without_token_replaces_the_token_there_is() -> None:
+    table, outcomes = fold(
+        session_claim(resume=b"1"), leg_claim("media_a", None, b"2"), leg_claim("media_b", b"1", b"3")
+    )
+    assert outcomes == [None, None, Refusal.RESUME_TOKEN_STALE]
+    assert table.leg(MEDIA_IDS[0]) == HostedLeg("media_a", 1, b"2")
+
+
+@pytest.mark.parametrize("resume", [b"", b"other", b"theirs"])
+def test_no_other_token_moves_a_leg_nor_does_the_lack_of_one(resume: bytes) -> None:
+    _, outcomes = fold(
+        session_claim(resume=b"mine"),
+        session_claim(MEDIA_IDS[1], token=TOKENS[1], resume=b"theirs"),
+        session_claim(MEDIA_IDS[2], token=TOKENS[2]),
+        leg_claim("media_b", resume, b"next"),
+        leg_claim("media_b", resume, b"next", MEDIA_IDS[2]),
+    )
+    assert outcomes[3:] == [Refusal.RESUME_TOKEN_STALE, Refusal.RESUME_TOKEN_STALE]
+
+
+def test_a_leg_claim_stored_twice_keeps_the_epoch_of_the_first() -> None:
+    claim = leg_claim("media_b", b"1", b"2")
+    table, _ = fold(session_claim(resume=b"1"), claim, claim)
+    assert table.leg(MEDIA_IDS[0]) == HostedLeg("media_b", 1, b"2")
+
+
+def test_a_claim_that_would_leave_a_token_in_use_is_refused() -> None:
+    table, outcomes = fold(
+        session_claim(resume=b"1"),
+        session_claim(MEDIA_IDS[1], token=TOKENS[1], resume=b"1"),
+        session_claim(MEDIA_IDS[2], token=TOKENS[2], resume=b"2"),
+        leg_claim("media_b", b"1", b"1"),
+        leg_claim("media_b", b"1", b"2"),
+    )
+    assert outcomes == [None, Refusal.TOKEN_TAKEN, None, Refusal.TOKEN_TAKEN, Refusal.TOKEN_TAKEN]
+    assert table.leg(MEDIA_IDS[0]) == HostedLeg("media_a", 0, b"1")
+
+
+def test_a_released_session_is_resumed_by_nothing_and_a_moved_one_is_not_released_from_where_it_was() -> None:
+    table, outcomes = fold(
+        session_claim(resume=b"1"),
+        leg_claim("media_b", b"1", b"2"),
+        released("media_a"),
+        released("media_b"),
+        leg_claim("media_a", b"2", b"3"),
+        leg_claim("media_a", None, b"3"),
+    )
+    assert outcomes[2:] == [Refusal.LEG_MOVED, None, Refusal.SESSION_UNKNOWN, Refusal.SESSION_UNKNOWN]
+    assert table.leg(MEDIA_IDS[0]) is None
+    assert table.session_of_resume_token(b"2") is None
+
+
+@given(st.data())
+def test_a_resume_token_is_accepted_once_whatever_the_interleaving_of_processes(data: st.DataObject) -> None:
+    """Processes claim with tokens they were shown, some of them at once, some twice; each reads the log at its
+    own pace, parts of it again."""
+    minted = [b"first"]
+    records: list[Claim] = [session_claim(resume=minted[0])]
+    for number in range(data.draw(st.integers(1, 12))):
+        if data.draw(st.integers(0, 9)) == 0:
+            records.append(records[data.draw(st.integers(0, len(records) - 1))])  # appended again
+            continue
+        shown = data.draw(st.none() | st.sampled_from(minted))
+        minted.append(b"next %d" % number)
+        records.append(leg_claim(data.draw(processes), shown, minted[-1]))
+    tables = [SessionTable() for _ in MEDIA]
+    accepted: list[bytes] = []
+    for position, record in enumerate(records):
+        for table in tables:
+            before = table.leg(MEDIA_IDS[0])
+            table.apply(position, record)
+            after = table.leg(MEDIA_IDS[0])
+            if table is tables[0] and before is not None and after != before:
+                assert isinstance(record, LegClaim)
+                assert after == HostedLeg(record.media_id, position, record.next_resume_sha256)
+                accepted += [] if record.resume_sha256 is None else [record.resume_sha256]
+            again = data.draw(st.integers(0, position))
+            table.apply(again, records[again])
+    assert len(accepted) == len(set(accepted))
+    assert len({table.leg(MEDIA_IDS[0]) for table in tables}) == 1
+    current = tables[0].leg(MEDIA_IDS[0])
+    assert current is not None
+    assert [token for token in minted if tables[0].session_of_resume_token(token)] == [current.resume_sha256]
+
+
 class TableModel(RuleBasedStateMachine):
     """Any claims in any order: the table holds what a list of granted facts holds, found by walking it."""
 
@@ -160,6 +277,8 @@ class TableModel(RuleBasedStateMachine):
         self.sessions: list[SessionClaim] = []
         self.aliases: list[tuple[str, str, str]] = []
         self.tokens: list[tuple[str, bytes]] = []
+        self.legs: dict[str, HostedLeg] = {}
+        self.minted: list[bytes] = [b""]
 
     def applied(self, claim: Claim) -> bool:
         self.position += 2  # positions may have holes
@@ -171,9 +290,31 @@ class TableModel(RuleBasedStateMachine):
     def alias_is_free(self, principal: str, alias: str) -> bool:
         return not any((p, f) == (principal, alias) for p, f, _ in self.aliases)
 
-    @rule(session_id=media_ids, principal=principals, token=tokens, alias=st.none() | frontend_ids)
-    def claim_session(self, session_id: str, principal: str, token: bytes, alias: str | None) -> None:
-        claim = session_claim(session_id, principal=principal, token=token, alias=alias)
+    def mint(self) -> bytes:
+        self.minted.append(b"resume %d" % len(self.minted))
+        return self.minted[-1]
+
+    @rule(
+        session_id=media_ids,
+        principal=principals,
+        token=tokens,
+        alias=st.none() | frontend_ids,
+        media_id=processes,
+        is_resumable=st.booleans(),
+    )
+    def claim_session(
+        self,
+        session_id: str,
+        principal: str,
+        token: bytes,
+        alias: str | None,
+        media_id: str,
+        is_resumable: bool,
+    ) -> None:
+        resume = self.mint() if is_resumable else b""
+        claim = session_claim(
+            session_id, principal=principal, token=token, alias=alias, media_id=media_id, resume=resume
+        )
         holder = self.living(session_id)
         new = (
             holder is None
@@ -184,8 +325,19 @@ class TableModel(RuleBasedStateMachine):
         if new:
             self.sessions.append(claim)
             self.tokens.append((session_id, token))
+            self.legs[session_id] = HostedLeg(media_id, 0, resume)
             if alias is not None:
                 self.aliases.append((principal, alias, session_id))
+
+    @rule(session_id=media_ids, media_id=processes, data=st.data())
+    def claim_leg(self, session_id: str, media_id: str, data: st.DataObject) -> None:
+        leg = self.legs.get(session_id)
+        shown = data.draw(st.none() | st.sampled_from(self.minted))
+        following = self.mint()
+        granted = leg is not None and (shown is None or (shown != b"" and shown == leg.resume_sha256))
+        assert self.applied(leg_claim(media_id, shown, following, session_id)) == granted
+        if granted:
+            self.legs[session_id] = HostedLeg(media_id, self.position, following)
 
     @rule(session_id=media_ids, principal=principals, alias=frontend_ids)
     def claim_alias(self, session_id: str, principal: str, alias: str) -> None:
@@ -211,10 +363,14 @@ class TableModel(RuleBasedStateMachine):
             of_session = [t for s, t in self.tokens if s == session_id]
             self.tokens = [(s, t) for s, t in self.tokens if t not in of_session[:-MAX_TOKENS]]
 
-    @rule(session_id=media_ids)
-    def release_session(self, session_id: str) -> None:
-        release = SessionRelease(session_id=session_id, reason="ended", at_ms=0)
-        assert self.applied(release) == (self.living(session_id) is not None)
+    @rule(session_id=media_ids, media_id=st.just("") | processes)
+    def release_session(self, session_id: str, media_id: str) -> None:
+        leg = self.legs.get(session_id)
+        may_release = leg is not None and media_id in ("", leg.media_id)
+        assert self.applied(released(media_id, session_id)) == may_release
+        if not may_release:
+            return
+        del self.legs[session_id]
         self.sessions = [claim for claim in self.sessions if claim.session_id != session_id]
         self.aliases = [entry for entry in self.aliases if entry[2] != session_id]
         self.tokens = [entry for entry in self.tokens if entry[0] != session_id]
@@ -236,6 +392,7 @@ class TableModel(RuleBasedStateMachine):
             alias = next((f for _, f, s in self.aliases if s == session_id), None)
             assert self.table.frontend_id(session_id) == alias
             assert self.table.session(session_id) == self.living(session_id)
+            assert self.table.leg(session_id) == self.legs.get(session_id)
         for principal in PRINCIPALS:
             for alias in FRONTEND_IDS:
                 named = next((s for p, f, s in self.aliases if (p, f) == (principal, alias)), None)
@@ -243,6 +400,10 @@ class TableModel(RuleBasedStateMachine):
         for token in TOKENS:
             holder = next((s for s, t in self.tokens if t == token), None)
             assert self.table.session_of_token(token) == (None if holder is None else self.living(holder))
+        for token in self.minted[-8:]:
+            resumes = next((s for s, leg in self.legs.items() if token and leg.resume_sha256 == token), None)
+            found = self.table.session_of_resume_token(token)
+            assert found == (None if resumes is None else self.living(resumes))
         assert len(self.table) == len(self.sessions)
         assert self.table.oldest() == (self.sessions[0] if self.sessions else None)
 
