@@ -66,6 +66,12 @@ class TurnConfig(_Section):
     """A caller who speaks this long over the agent interrupts it."""
     max_utterance_ms: int = 60_000
     """A caller who does not stop is answered after so long."""
+    idle_ms: int = 0
+    """After so long in which nobody spoke the agent asks whether the caller is there, twice at most; 0 never does."""
+    filler_ms: int = 0
+    """An answer not begun for so long is preceded by a word of patience; 0 says none."""
+    max_session_ms: int = 7_200_000
+    """A call ends after so long, with a goodbye."""
     speculate: bool = False
     """Start the reply as soon as there is a transcript, before the turn is confirmed."""
 
@@ -107,8 +113,9 @@ class AuthConfig(_Section):
 
 
 class BusConfig(_Section):
-    url: str = "memory"
-    """`memory`, `sqlite:FILE`, or `kafka://host:port,...?name=value` with names from below, no password."""
+    url: str | None = None
+    """`sqlite:FILE`, or `kafka://host:port,...?name=value` with names from below, no password; None is a SQLite
+    file in `state_dir`. `memory` is for `serve --single`."""
     partitions: int = Field(default=8, ge=1, le=4_096)
     """Of a log that is not there yet; sessions are spread over them."""
     topic_prefix: str = ""
@@ -148,9 +155,19 @@ class Config(BaseSettings):
     models_dir: Path = Path.home() / ".cache" / "voxthread" / "models"
     """Where `voxthread models pull` puts the bundled models."""
     state_dir: Path = Path.home() / ".local" / "state" / "voxthread"
-    """Where `serve --orchestrators` keeps its log and the record of its roles, a directory for each port."""
+    """Where a server keeps its log and the record of its roles, in a directory for each port."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """Of Voxthread's own lines; libraries are heard from warnings on."""
+
+    @property
+    def site_dir(self) -> Path:
+        """What the server on this port keeps."""
+        return self.state_dir / f"port-{self.http.port}"
+
+    @property
+    def log_url(self) -> str:
+        """The log that the roles share."""
+        return self.bus.url or f"sqlite:{self.site_dir / 'log.db'}"
 
     @classmethod
     def settings_customise_sources(

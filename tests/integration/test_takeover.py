@@ -19,9 +19,9 @@ from voxthread.core.transcripts import Flush, Transcript
 from voxthread.core.turn_state import TurnPolicy
 from voxthread.engines.codec.opus import OpusDecoder, OpusEncoder
 from voxthread.observability.clock import now_ms
+from voxthread.orchestrator.call_policy import CallPolicy
 from voxthread.orchestrator.ports import Engines
-from voxthread.orchestrator.runner import Orchestrator
-from voxthread.orchestrator.session import MEDIA_SILENCE_MS
+from voxthread.orchestrator.runner import DEFAULT_CALL, Orchestrator
 from voxthread.sessions.invalid_ids import InvalidIds
 from voxthread.testing.listening import EnergyVoiceActivity, ScriptedEndOfTurn
 from voxthread.testing.speaking import ToneTextToSpeech
@@ -103,9 +103,7 @@ class Call:
 
 
 @asynccontextmanager
-async def orchestrator(
-    bus: MemoryBus, epoch: int, media_silence_ms: int = MEDIA_SILENCE_MS
-) -> AsyncIterator[None]:
+async def orchestrator(bus: MemoryBus, epoch: int, call: CallPolicy = DEFAULT_CALL) -> AsyncIterator[None]:
     engines = Engines(
         stt=ToneSpeechToText(),
         tts=ToneTextToSpeech(ms_per_character=20),
@@ -122,7 +120,7 @@ async def orchestrator(
         turn=TURN,
         speech=SpeechPolicy(),
         now=now_ms,
-        media_silence_ms=media_silence_ms,
+        call=call,
     )
     async with anyio.create_task_group() as tasks:
         await tasks.start(made.run)
@@ -238,7 +236,7 @@ async def test_owners_killed_again_and_again_the_call_is_the_same() -> None:
 async def test_media_process_gone_for_long_its_session_is_ended_and_its_names_are_free() -> None:
     bus = MemoryBus(1)
     media = FakeMedia(bus, SESSION_ID, 0)
-    async with orchestrator(bus, 1, media_silence_ms=300):
+    async with orchestrator(bus, 1, call=CallPolicy(media_silence_ms=300)):
         await media.open("repeater")
         await until(bus, events.SessionClosed, 1)
         async with aclosing(bus.read(Stream.CLAIMS, 0, 0)) as records:

@@ -5,7 +5,7 @@ from contextlib import asynccontextmanager
 
 import anyio
 
-from voxthread.app.policies import speech_policy, turn_policy
+from voxthread.app.policies import call_policy, speech_policy, turn_policy
 from voxthread.config import Config
 from voxthread.observability.clock import now_ms
 from voxthread.orchestrator.claims import PartitionClaims
@@ -28,6 +28,7 @@ async def open_orchestrator(
         turn=turn_policy(config.turn),
         speech=speech_policy(config.turn),
         now=now_ms,
+        call=call_policy(config.turn),
     )
     claims = PartitionClaims(
         bus,

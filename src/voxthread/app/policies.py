@@ -2,17 +2,19 @@
 
 import tomllib
 from importlib.resources import files
+from typing import Any
 
 from voxthread.config import TurnConfig
 from voxthread.core.endpointing import EndpointPolicy
 from voxthread.core.speech import SpeechPolicy
 from voxthread.core.turn_state import TurnPolicy
+from voxthread.orchestrator.call_policy import CallPolicy
 
 _RELEASE_BELOW_THRESHOLD = 0.15
 
 
 def turn_policy(config: TurnConfig) -> TurnPolicy:
-    words = tomllib.loads(files("voxthread.app").joinpath("english.toml").read_text("utf-8"))
+    words = _words()
     return TurnPolicy(
         endpoint=EndpointPolicy(
             endpoint_ms=config.endpoint_ms,
@@ -25,9 +27,21 @@ def turn_policy(config: TurnConfig) -> TurnPolicy:
         overlap_ms=config.overlap_ms,
         max_utterance_ms=config.max_utterance_ms,
         speculate=config.speculate,
+        idle_ms=config.idle_ms,
+        idle_prompt=words["idle_prompt"],
         line_notice=words["line_notice"],
         apology=words["apology"],
         backchannels=frozenset(words["backchannels"]),
+    )
+
+
+def call_policy(config: TurnConfig) -> CallPolicy:
+    words = _words()
+    return CallPolicy(
+        max_session_ms=config.max_session_ms,
+        goodbye=words["goodbye"],
+        filler_ms=config.filler_ms,
+        filler=words["filler"],
     )
 
 
@@ -38,3 +52,7 @@ def speech_policy(config: TurnConfig) -> SpeechPolicy:
         start_ms=config.vad_start_ms,
         stop_ms=config.vad_stop_ms,
     )
+
+
+def _words() -> dict[str, Any]:
+    return tomllib.loads(files("voxthread.app").joinpath("english.toml").read_text("utf-8"))

@@ -46,6 +46,9 @@ from voxthread.core.turn_table import EXPIRIES, TRANSITIONS
 
 _S = State
 
+UNREPORTED_MS = 400
+"""Playout is reported each 200 ms, so that so much may have been played without anybody saying so."""
+
 TAIL_MS = 60
 """A reply that was given anew behind its first part may lack the rest of the last packet of a clause or two."""
 
@@ -285,7 +288,7 @@ class TurnMachine(ReplySteps):
     def _fail_unless_unheard(self, failure: Failure, now: int) -> None:
         """Audio that is there but not played is no failure of the agent: media or log are away for a while."""
         reply = self._live_reply()
-        if reply.ledger.total_ms > reply.played_ms:
+        if reply.ledger.total_ms - reply.played_ms > UNREPORTED_MS:
             self._deadlines[Deadline.LINE] = now + self._policy.line_ms
         else:
             self._fail_reply(failure, now)

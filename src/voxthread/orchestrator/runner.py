@@ -10,14 +10,17 @@ from voxthread.core.ids import Dialect
 from voxthread.core.speech import SpeechPolicy
 from voxthread.core.turn_state import TurnPolicy
 from voxthread.observability.logs import get_logger
+from voxthread.orchestrator.call_policy import CallPolicy
 from voxthread.orchestrator.partition import OwnedPartition
 from voxthread.orchestrator.phrases import Phrases
 from voxthread.orchestrator.ports import Engines
-from voxthread.orchestrator.session import MEDIA_SILENCE_MS, Host
+from voxthread.orchestrator.session import Host
 from voxthread.sessions.invalid_ids import InvalidIds
 from voxthread.wire.log import Bus
 
 log = get_logger(__name__)
+
+DEFAULT_CALL = CallPolicy()
 
 
 class Orchestrator:
@@ -32,7 +35,7 @@ class Orchestrator:
         turn: TurnPolicy,
         speech: SpeechPolicy,
         now: Callable[[], int],
-        media_silence_ms: int = MEDIA_SILENCE_MS,
+        call: CallPolicy = DEFAULT_CALL,
     ) -> None:
         self._invalid_ids = invalid_ids
         self._host = Host(
@@ -42,7 +45,7 @@ class Orchestrator:
             turn=turn,
             speech=speech,
             now=now,
-            media_silence_ms=media_silence_ms,
+            call=call,
         )
         self._tasks: TaskGroup | None = None
         self._owned: dict[int, tuple[OwnedPartition, anyio.CancelScope]] = {}
@@ -80,9 +83,11 @@ class Orchestrator:
         self._invalid_ids.check(session_id, component="orchestrator", dialect=Dialect.MEDIA)
 
     async def _prepare_phrases(self) -> None:
+        turn, call = self._host.turn, self._host.call
         greetings = [agent.greeting for agent in self._host.engines.agents.values()]
+        texts = [*greetings, turn.apology, turn.line_notice, turn.idle_prompt, call.goodbye, call.filler]
         try:
-            await self._host.phrases.prepare([*greetings, self._host.turn.apology, self._host.turn.line_notice])
+            await self._host.phrases.prepare(texts)
         except* SynthesisError as failed:
             # Each is then synthesized when it is wanted.
             log.warning("phrases.not_prepared", errors=len(failed.exceptions))

@@ -8,7 +8,7 @@ One task reads the inbox, tells the machine and performs its effects in order; e
 runs beside it in the session's task group and comes back through the inbox.
 """
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import anyio
@@ -16,7 +16,6 @@ from structlog.contextvars import bind_contextvars
 
 from voxthread.core import effects as do
 from voxthread.core import events, inputs
-from voxthread.core.history import Message
 from voxthread.core.inputs import Input
 from voxthread.core.replay import MachineStarted
 from voxthread.core.speech import SpeechPolicy, SpeechSegmenter
@@ -25,17 +24,18 @@ from voxthread.core.turn_state import REPLYING, State, TurnPolicy
 from voxthread.core.turns import TurnMachine
 from voxthread.observability.logs import get_logger
 from voxthread.observability.metrics import STALE_RESULTS_DROPPED
+from voxthread.orchestrator.call_policy import GOODBYE_MS, CallPolicy
 from voxthread.orchestrator.ear import Ear, Heard
 from voxthread.orchestrator.inbox import Arrived, Inbox, Item
 from voxthread.orchestrator.journal import Journal
 from voxthread.orchestrator.listening import Listening
 from voxthread.orchestrator.phrases import Phrases
-from voxthread.orchestrator.ports import Agent, Engines
+from voxthread.orchestrator.ports import Engines
 from voxthread.orchestrator.preparing import Preparation
 from voxthread.orchestrator.recovery import Opening, Recovered
+from voxthread.orchestrator.replying import Replying
 from voxthread.orchestrator.session_log import SessionLog
-from voxthread.orchestrator.speaking import NOTHING, Known, ReplyTask
-from voxthread.orchestrator.streams import closing
+from voxthread.orchestrator.speaking import Filler
 from voxthread.wire import facts
 from voxthread.wire.audio import AudioRecord
 from voxthread.wire.claims import SessionRelease, encode_claim
@@ -45,11 +45,8 @@ from voxthread.wire.stamp import Stamp
 
 log = get_logger(__name__)
 
-MEDIA_SILENCE_MS = 90_000
-"""A media process says something of each of its sessions more often than this, or ends it; one that has said
-nothing for so long is gone, and its sessions with it."""
-
 MEDIA_LOST = "media_lost"
+TOO_LONG = "too_long"
 
 _SAVE_EACH_MS = 1_000
 """While a reply lasts, in which little else changes the state."""
@@ -74,7 +71,7 @@ class Host:
     turn: TurnPolicy
     speech: SpeechPolicy
     now: Callable[[], int]
-    media_silence_ms: int
+    call: CallPolicy
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,11 +112,22 @@ class Session:
             event_seq=past.snapshot.event_seq if past else 0,
             input_seq=past.snapshot.input_seq if past else 0,
         )
-        self._reply: ReplyTask | None = None
+        self._replying = Replying(
+            self._agent,
+            synthesize=host.phrases.synthesize,
+            open_encoder=engines.open_encoder,
+            filler=_filler(host.call),
+            log=self._log,
+            stamp=self._stamp,
+            stages=self._stages,
+            tell=self._inbox.put,
+        )
         self._has_greeted = past.snapshot.has_greeted if past else False
         self._in_position = begin.snapshot.in_position if isinstance(begin, Recovered) else begin.position
         self._saved_at_ms = 0
         self._heard_of_media_ms = host.now()
+        self._end_ms = opened.created_at_ms + host.call.max_session_ms
+        self._goodbye_ms: int | None = self._end_ms - GOODBYE_MS
         self._audio_position: int | None = None
         """Where the open utterance's audio begins; None while there is none."""
 
@@ -155,9 +163,8 @@ class Session:
             self._past = None
         while self._machine.state is not State.CLOSED:
             item: Item | None = None
-            media_gone_ms = self._heard_of_media_ms + self._host.media_silence_ms
-            deadline = self._machine.deadline()
-            wake_ms = media_gone_ms if deadline is None else min(deadline, media_gone_ms)
+            deadlines = (self._machine.deadline(), self._media_gone_ms, self._goodbye_ms, self._end_ms)
+            wake_ms = min(deadline for deadline in deadlines if deadline is not None)
             with anyio.move_on_after(max(0, wake_ms - self._host.now()) / 1000):
                 item = await self._inbox.get()
             if isinstance(item, Arrived):
@@ -167,12 +174,29 @@ class Session:
                     await self._hear(item.content)
                 else:
                     await self._learn(item.content)
-            elif item is None and self._host.now() >= media_gone_ms:
-                await self._tell(inputs.SessionEnded(reason=MEDIA_LOST))
-                await self._release()
-            else:
+            elif item is not None:
                 await self._tell(item)
+            else:
+                await self._wake()
         await self._log.state.put(encode_tombstone(self._place.session_id))
+
+    async def _wake(self) -> None:
+        """A deadline has come: the call's own, or one of the turn machine."""
+        now = self._host.now()
+        if now >= self._media_gone_ms:
+            await self._tell(inputs.SessionEnded(reason=MEDIA_LOST))
+            await self._release()
+        elif now >= self._end_ms:
+            await self._tell(inputs.SessionEnded(reason=TOO_LONG))
+        elif self._goodbye_ms is not None and now >= self._goodbye_ms:
+            self._goodbye_ms = None
+            await self._tell(inputs.SpeechRequested(text=self._host.call.goodbye))
+        else:
+            await self._tell(None)
+
+    @property
+    def _media_gone_ms(self) -> int:
+        return self._heard_of_media_ms + self._host.call.media_silence_ms
 
     async def _begin(self) -> None:
         await self._journal.publish(
@@ -213,29 +237,10 @@ class Session:
         self._audio_position = past.snapshot.audio_position if turn.utterance else None
         for effect in effects:
             if isinstance(effect, do.ResumeReply):
-                self._resume_reply(effect, sent_ms=past.sent_ms, played_ms=effect.played_ms)
+                self._replying.resume(effect, sent_ms=past.sent_ms)
             elif not isinstance(effect, do.StartTranscription):
                 await self._perform(effect)
         await self._save()
-
-    def _resume_reply(self, effect: do.ResumeReply, *, sent_ms: int, played_ms: int) -> None:
-        if effect.utterance is not None:
-            text = _ask(self._agent, effect.history, effect.utterance)
-        else:
-            text = _once(effect.speech or "")
-        known = Known(
-            generated_chars=effect.generated_chars, clauses=effect.clauses, sent_ms=sent_ms, played_ms=played_ms
-        )
-        self._start_reply(effect.turn_id, text, is_committed=True, known=known)
-
-    async def _rewind_reply(self, effect: do.RewindReply) -> None:
-        running = self._running(effect.turn_id)
-        if running.has_sent_since(effect.to_ms):
-            await running.rewind(effect.to_ms)
-        else:
-            running.cancel()
-            await self._send(facts.RewindPlayout(turn_id=effect.turn_id, to_ms=effect.to_ms))
-            self._resume_reply(effect.reply, sent_ms=effect.to_ms, played_ms=effect.to_ms)
 
     async def _save(self) -> None:
         """Write down what the next owner needs, behind everything that led to it."""
@@ -331,8 +336,7 @@ class Session:
             await self._tell(inputs.LineResumed())
 
     async def _learn_playout(self, fact: facts.PlayoutProgress) -> None:
-        if self._reply is not None and self._reply.turn_id == fact.turn_id:
-            self._reply.played(fact.played_ms)
+        self._replying.played(fact.turn_id, fact.played_ms)
         if fact.state == "drained":
             await self._tell(inputs.PlayoutDrained(turn_id=fact.turn_id, played_ms=fact.played_ms))
         elif fact.state != "flushed":  # the turn that was flushed is over
@@ -369,18 +373,17 @@ class Session:
                 self._listening.predict(utterance_id)
             case do.PrepareReply(history=history, utterance=utterance):
                 self._preparation.start(history, utterance)
-            case do.StartReply(turn_id=turn_id, history=history, utterance=utterance, speculative=speculative):
+            case do.StartReply():
                 self._preparation.stop()
-                text = _ask(self._agent, history, utterance)
-                self._start_reply(turn_id, text, is_committed=not speculative)
-            case do.StartSpeech(turn_id=turn_id, text=phrase):
-                self._start_reply(turn_id, _once(phrase), is_committed=True)
+                self._replying.start(effect)
+            case do.StartSpeech():
+                self._replying.speak(effect)
             case do.RewindReply():
-                await self._rewind_reply(effect)
+                await self._replying.rewind(effect)
             case do.CommitReply(turn_id=turn_id):
-                self._running(turn_id).commit()
+                self._replying.commit(turn_id)
             case do.CancelReply(turn_id=turn_id) | do.WithdrawReply(turn_id=turn_id):
-                self._running(turn_id).cancel()
+                self._replying.cancel(turn_id)
             case do.HoldPlayout() | do.ResumePlayout() | do.FlushPlayout():
                 await self._send(_PLAYOUT_FACTS[type(effect)](turn_id=effect.turn_id))
             case do.EndSession(reason=reason):
@@ -394,35 +397,6 @@ class Session:
     async def _send(self, fact: facts.OutFact) -> None:
         await self._log.out.put(self._stamp.out_fact(fact))
 
-    def _start_reply(
-        self, turn_id: int, text: AsyncIterator[str], *, is_committed: bool, known: Known = NOTHING
-    ) -> None:
-        if known is NOTHING:
-            self._log.begin_reply()
-        self._reply = ReplyTask(
-            turn_id,
-            encoder=self._host.engines.open_encoder(),
-            out=self._log.out,
-            stamp=self._stamp,
-            tell=self._inbox.put,
-            is_committed=is_committed,
-            known=known,
-        )
-        self._stages.start_soon(self._reply.run, text, self._host.phrases.synthesize)
 
-    def _running(self, turn_id: int) -> ReplyTask:
-        """The machine has at most one reply, live or speculative, and names no other."""
-        assert self._reply is not None
-        assert self._reply.turn_id == turn_id
-        return self._reply
-
-
-async def _once(text: str) -> AsyncIterator[str]:
-    yield text
-
-
-async def _ask(agent: Agent, history: Sequence[Message], utterance: str) -> AsyncIterator[str]:
-    """The agent's reply; what its author's code raises is raised where the reply is read, not here."""
-    async with closing(agent.reply(history, utterance)) as deltas:
-        async for delta in deltas:
-            yield delta
+def _filler(call: CallPolicy) -> Filler | None:
+    return Filler(text=call.filler, after_ms=call.filler_ms) if call.filler_ms and call.filler else None

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 
 import anyio
+from anyio.abc import TaskGroup
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 from structlog.contextvars import bind_contextvars
 
@@ -63,6 +64,14 @@ class Known:
 NOTHING = Known()
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Filler:
+    """Said first if the agent has not begun `after_ms` after it was asked; part of the reply from then on."""
+
+    text: str
+    after_ms: int
+
+
 class ReplyTask:
     """One reply on its way out. `commit` lets its audio go; `cancel` stops all of it at once.
 
@@ -81,8 +90,11 @@ class ReplyTask:
         tell: Callable[[Input], None],
         is_committed: bool,
         known: Known = NOTHING,
+        filler: Filler | None = None,
     ) -> None:
         self.turn_id = turn_id
+        self._filler = filler
+        self._begun = anyio.Event()
         self._encoder = encoder
         self._out = out
         self._stamp = stamp
@@ -144,6 +156,8 @@ class ReplyTask:
     async def _give(self, text: AsyncIterator[str], synthesize: Synthesize) -> None:
         send, receive = anyio.create_memory_object_stream[str](_CLAUSES_AHEAD)
         async with send, receive, anyio.create_task_group() as tasks:
+            if self._filler is not None:
+                await self._fill_first(self._filler, send, tasks)
             tasks.start_soon(self._plan, text, send)
             tasks.start_soon(self._speak, receive, synthesize)
         self._tell(ReplyEnded(turn_id=self.turn_id))
@@ -153,11 +167,29 @@ class ReplyTask:
                 self._has_told_end = True
                 await self._put_end()
 
+    async def _fill_first(self, filler: Filler, clauses: MemoryObjectSendStream[str], tasks: TaskGroup) -> None:
+        """A reply that somebody else began with the filler begins with it again, and with none if not."""
+        if not self._known.clauses:
+            tasks.start_soon(self._fill, filler, clauses)
+        elif self._known.clauses[0].text == filler.text:
+            await self._say_filler(filler, clauses)
+
+    async def _fill(self, filler: Filler, clauses: MemoryObjectSendStream[str]) -> None:
+        with anyio.move_on_after(filler.after_ms / 1000):
+            await self._begun.wait()
+        if not self._begun.is_set():
+            await self._say_filler(filler, clauses)
+
+    async def _say_filler(self, filler: Filler, clauses: MemoryObjectSendStream[str]) -> None:
+        self._tell_delta(f"{filler.text} ")
+        await self._send_clauses([filler.text], clauses)
+
     async def _plan(self, text: AsyncIterator[str], clauses: MemoryObjectSendStream[str]) -> None:
         splitter = ClauseSplitter()
         async with clauses, closing(text) as deltas:
             try:
                 async for delta in deltas:
+                    self._begun.set()
                     self._tell_delta(delta)
                     if not await self._send_clauses(splitter.feed(delta), clauses):
                         break
@@ -168,6 +200,7 @@ class ReplyTask:
             except Exception as error:  # an agent is its user's code and may raise anything
                 log.exception("agent.failed")
                 raise AgentError("agent.failed", f"the agent raised {type(error).__name__}") from error
+            self._begun.set()  # an agent with nothing to say needs no filler
             for clause in self._known.clauses[self._planned_clauses :]:
                 await clauses.send(clause.text)
 
