@@ -1,5 +1,9 @@
-"""A WHIP server whose agent answers with a tone, exactly as late as it is told to."""
+"""A WHIP server whose agent answers with a tone, exactly as late as it is told to.
 
+It can die as a killed process does, and come back; the session lives on, as if its log did.
+"""
+
+import secrets
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -19,7 +23,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from voxthread.client.levels import loud_span
 from voxthread.client.speech import CALL_RATE_HZ
-from voxthread.client.utterance import PACKET_SAMPLES, Utterance, encode_utterance
+from voxthread.client.utterance import PACKET_SAMPLES, SILENT_PACKET, Utterance, encode_utterance
 from voxthread.core import events
 from voxthread.core.audio import PcmFrame
 from voxthread.engines.codec.opus import OpusDecoder
@@ -33,6 +37,7 @@ from voxthread.wire.events import Envelope, event_json
 SESSION_ID = "session_1753590741399040_5cc15fe6"
 TOKEN = "token-of-the-session"
 RATE_HZ = CALL_RATE_HZ
+KEEPALIVE_S = 0.4
 END_OF_QUESTION_MS = 300
 """Silence after which the agent takes the question for finished; answers cannot come sooner."""
 
@@ -55,6 +60,7 @@ class Behaviour:
     refuses_events: bool = False
     refusal: tuple[int, str] | None = None
     offered_direction: str = "sendrecv"
+    may_resume: bool = True
 
 
 @dataclass(slots=True)
@@ -70,8 +76,15 @@ class FakeServer:
     """The Authorization of each DELETE."""
     answered_after_ms: list[float] = field(default_factory=list)
     """From the last sound of a question to the first packet of the answer."""
+    bound_after: list[int] = field(default_factory=list)
+    """The last_event_id of each bind."""
     stopped_us: int = 0
     """When the last packet before an interruption left."""
+    resume_token: str = ""
+    _http: "_Http | None" = None
+    _sockets: list[WebSocket] = field(default_factory=list)
+    _left: list[RTCPeerConnection] = field(default_factory=list)
+    _connected: anyio.Event = field(default_factory=anyio.Event)
     _story: list[str] = field(default_factory=list)
     _new_event: anyio.Event = field(default_factory=anyio.Event)
     _connection: RTCPeerConnection | None = None
@@ -103,6 +116,11 @@ class FakeServer:
             status, code = self.behaviour.refusal
             problem = {"status": status, "code": code, "detail": "no"}
             return JSONResponse(problem, status, media_type="application/problem+json")
+        resume_token = request.headers.get("x-resume-token")
+        if resume_token is not None and resume_token != self.resume_token:
+            problem = {"status": 401, "code": "resume_token_invalid", "detail": "no"}
+            return JSONResponse(problem, 401, media_type="application/problem+json")
+        await self._drop_connection()
         self._connection = connection = RTCPeerConnection(RTCConfiguration(iceServers=[]))
         connection.on("connectionstatechange", self._state_changed)
         offer = RTCSessionDescription((await request.body()).decode(), "offer")
@@ -111,13 +129,16 @@ class FakeServer:
         take_over_media(connection)
         await gather_at(dtls_of(connection).transport.iceGatherer, ["127.0.0.1"])
         await connection.setLocalDescription(await connection.createAnswer())
-        self.tell(events.SessionCreated(agent="tone", partition=0, via="whip"))
+        if not self._story:
+            self.tell(events.SessionCreated(agent="tone", partition=0, via="whip"))
         headers = {
             "Location": "/whip/secret",
             "X-Session-ID": SESSION_ID,
             "X-Frontend-Session-ID": request.headers.get("x-session-id", SESSION_ID),
             "X-Session-Token": TOKEN,
         }
+        if self.behaviour.may_resume:
+            self.resume_token = headers["X-Resume-Token"] = secrets.token_hex(32)
         return Response(connection.localDescription.sdp, 201, headers, media_type="application/sdp")
 
     async def delete(self, request: Request) -> Response:
@@ -127,12 +148,48 @@ class FakeServer:
         return Response()
 
     async def close(self) -> None:
+        """Close the media connection."""
         if self._connection is not None:
             await self._connection.close()
 
-    def hang_up_events(self) -> None:
+    async def start(self, port: int = 0) -> None:
+        self._http = _Http(self, port)
+        self.url = await self._http.start(self.tasks)
+
+    async def kill(self) -> None:
+        """As SIGKILL does: nothing says goodbye, TCP is reset, UDP is silent, nobody listens."""
+        assert self._http is not None
+        self.go_silent()
+        await self._http.kill()
+
+    async def revive(self) -> None:
+        await self.start(port=int(self.url.rpartition(":")[2]))
+
+    def go_silent(self) -> None:
+        """As a process that hangs: connections stay, nothing is sent."""
+        if self._link is not None:
+            self._link.detach()
+            self._link = None
+            self._connected = anyio.Event()
+
+    async def restart_events(self) -> None:
+        for each in self._sockets:
+            await each.close(1012)
+
+    async def stop(self) -> None:
+        await self._drop_connection()
+        for connection in self._left:
+            await connection.close()
         self._is_over = True
         self._new_event.set()
+        if self._http is not None:
+            await self._http.stop()
+
+    async def _drop_connection(self) -> None:
+        self.go_silent()
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            self._left.append(connection)
 
     async def follow(self, socket: WebSocket) -> None:
         await socket.accept()
@@ -144,7 +201,9 @@ class FakeServer:
         await socket.send_json({"type": "session.bound", "v": 1, "session_id": SESSION_ID})
         if self.behaviour.closes_after_bind:
             self.tell(events.SessionClosed(reason="agent_hung_up"))
-        sent = 0
+        self.bound_after.append(bind.last_event_id)
+        self._sockets.append(socket)
+        sent = bind.last_event_id
         try:
             while not self._is_over:
                 while sent < len(self._story):
@@ -161,8 +220,10 @@ class FakeServer:
             for line in connection.remoteDescription.sdp.splitlines():
                 if line.lower().startswith("a=rtpmap:") and "opus" in line.lower():
                     payload_type = int(line[9:].split()[0])
+            is_first = not self._turns
             self._link = RtpLink(dtls_of(connection), payload_type=payload_type, on_packet=self._hear)
-            if self.behaviour.greeting_ms:
+            self._connected.set()
+            if self.behaviour.greeting_ms and is_first:
                 self.tasks.start_soon(self._say, now_us(), self.behaviour.greeting_ms, None)
 
     def _hear(self, packet: RtpPacket, arrival_us: int) -> None:
@@ -186,8 +247,14 @@ class FakeServer:
         sound = loud_span(self._decoder.decode(payload))
         return None if sound is None else sound.last
 
+    async def keep_alive(self) -> None:
+        """Not behind a voice that was cut off: decoders would make it ring."""
+        while True:
+            await anyio.sleep(KEEPALIVE_S)
+            if self._link is not None and not self._is_speaking and not self.stopped_us:
+                self._link.send(SILENT_PACKET)
+
     async def _say(self, due_us: int, ms: int, asked_us: int | None) -> None:
-        assert self._link is not None
         self._turns += 1
         turn_id = self._turns
         if asked_us is not None:
@@ -198,6 +265,10 @@ class FakeServer:
         for index, packet in enumerate(packets):
             await anyio.sleep(max(0, due_us + index * 20_000 - now_us()) / 1_000_000)
             self._is_speaking = True
+            if not self._connected.is_set():
+                await self._connected.wait()
+                due_us = now_us() - index * 20_000
+            assert self._link is not None
             self._link.send(packet)
             if index == 0:
                 if asked_us is not None:
@@ -213,34 +284,51 @@ class FakeServer:
         self.tell(events.AgentSpeechStopped(turn_id=turn_id, heard_text="La la.", played_ms=ms))
 
 
-@asynccontextmanager
-async def run_fake_server(behaviour: Behaviour, question: Utterance | None = None) -> AsyncIterator[FakeServer]:
-    """A server of one call on a free port of this machine."""
-    async with anyio.create_task_group() as tasks:
-        fake = FakeServer(behaviour, tasks, question)
+class _Http:
+    """One life of the server's HTTP side."""
+
+    def __init__(self, fake: FakeServer, port: int) -> None:
         routes = [
             Route("/whip", fake.post, methods=["POST"]),
             Route("/whip/secret", fake.delete, methods=["DELETE"]),
             WebSocketRoute("/ws", fake.follow),
         ]
-        server = uvicorn.Server(
-            uvicorn.Config(Starlette(routes=routes), port=0, log_config=None, lifespan="off")
-        )
-        served = anyio.Event()
+        config = uvicorn.Config(Starlette(routes=routes), port=port, log_config=None, lifespan="off")
+        self._server = uvicorn.Server(config)
+        self._served = anyio.Event()
 
-        async def serve() -> None:
-            await server.serve()
-            served.set()
-
-        tasks.start_soon(serve)
-        while not server.started:
+    async def start(self, tasks: TaskGroup) -> str:
+        tasks.start_soon(self._serve)
+        while not self._server.started:
             await checkpoint()
-        fake.url = f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+        return f"http://127.0.0.1:{self._server.servers[0].sockets[0].getsockname()[1]}"
+
+    async def kill(self) -> None:
+        for listener in self._server.servers:
+            listener.close()
+        for connection in [*self._server.server_state.connections]:
+            connection.transport.abort()
+        self._server.force_exit = True
+        await self.stop()
+
+    async def stop(self) -> None:
+        self._server.should_exit = True
+        await self._served.wait()
+
+    async def _serve(self) -> None:
+        await self._server.serve()
+        self._served.set()
+
+
+@asynccontextmanager
+async def run_fake_server(behaviour: Behaviour, question: Utterance | None = None) -> AsyncIterator[FakeServer]:
+    """A server of one call on a free port of this machine."""
+    async with anyio.create_task_group() as tasks:
+        fake = FakeServer(behaviour, tasks, question)
+        await fake.start()
+        tasks.start_soon(fake.keep_alive)
         try:
             yield fake
         finally:
-            await fake.close()
-            server.should_exit = True
-            fake.hang_up_events()
-            await served.wait()
+            await fake.stop()
             tasks.cancel_scope.cancel()

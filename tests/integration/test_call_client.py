@@ -181,7 +181,7 @@ async def test_a_session_the_server_ends_wakes_whoever_waits() -> None:
 
 
 async def test_a_lost_media_connection_wakes_whoever_waits() -> None:
-    async with run_fake_server(Behaviour(greeting_ms=100)) as server:
+    async with run_fake_server(Behaviour(greeting_ms=100, may_resume=False)) as server:
 
         async def lose_the_call() -> None:
             async with open_call(server.url, patience=HASTY) as call:

@@ -10,12 +10,14 @@ from anyio import to_thread
 from voxthread.client.ears import Ears
 from voxthread.client.failures import CallError
 from voxthread.client.feed import EventFeed
+from voxthread.client.keeping import Keeper
+from voxthread.client.line import Line
 from voxthread.client.mouth import Mouth, Spoken
 from voxthread.client.recording import track_of, write_recording
 from voxthread.client.story import Story, Turn
 from voxthread.client.utterance import Utterance, encode_utterance
-from voxthread.client.whip import WhipAnswer
 from voxthread.core.audio import PcmFrame
+from voxthread.observability.clock import now_ms
 
 QUIET_MS = 400
 """Silence after which a reply whose turn is over is believed to be heard to its end."""
@@ -60,16 +62,23 @@ class Call:
     """A connected call, made by `open_call`. After it ended, `story`, `mouth` and `ears` can still be read."""
 
     def __init__(
-        self, answer: WhipAnswer, feed: EventFeed, mouth: Mouth, ears: Ears, patience: Patience
+        self, line: Line, keeper: Keeper, feed: EventFeed, mouth: Mouth, ears: Ears, patience: Patience
     ) -> None:
-        self.session_id = answer.session_id
-        self.frontend_session_id = answer.frontend_session_id
-        self.session_token = answer.session_token
-        """Binds another socket to this session. A secret."""
+        assert line.answer is not None, "the line was not dialled"
+        self.session_id = line.answer.session_id
+        self.frontend_session_id = line.answer.frontend_session_id
+        self.reconnects = keeper.reconnects
+        """Each loss of the line so far."""
+        self._line = line
         self.mouth = mouth
         self.ears = ears
         self._feed = feed
         self._patience = patience
+
+    @property
+    def session_token(self) -> str:
+        """Binds another socket to this session, until the next reconnect. A secret."""
+        return self._line.session_token
 
     @property
     def story(self) -> Story:
@@ -138,16 +147,23 @@ class Call:
                 return
 
     async def _within(self, timeout_ms: int, what: str, is_so: Callable[[Story], bool]) -> None:
-        try:
-            with anyio.fail_after(timeout_ms / 1000):
+        """Time without a line does not count."""
+        away_ms, patience_ms = self._away_ms, timeout_ms
+        while patience_ms > 0:
+            with anyio.move_on_after(patience_ms / 1000):
                 await self.until(is_so)
-        except TimeoutError:
-            reasons = "; ".join(f"{error.code}: {error.message}" for error in self.story.errors) or "no error"
-            heard = "" if self.story.user_transcript else " and understood nothing of the caller"
-            raise CallError(
-                "call.no_reply",
-                f"waited {timeout_ms} ms for {what} in {self.session_id}; the server reported {reasons}{heard}",
-            ) from None
+                return
+            patience_ms, away_ms = self._away_ms - away_ms, self._away_ms
+        reasons = "; ".join(f"{error.code}: {error.message}" for error in self.story.errors) or "no error"
+        heard = "" if self.story.user_transcript else " and understood nothing of the caller"
+        raise CallError(
+            "call.no_reply",
+            f"waited {timeout_ms} ms for {what} in {self.session_id}; the server reported {reasons}{heard}",
+        )
+
+    @property
+    def _away_ms(self) -> int:
+        return sum(now_ms() - each.at_ms if each.gap_ms is None else each.gap_ms for each in self.reconnects)
 
     def _measured(self, spoken: Spoken, before: int) -> Reply:
         v2v_ms, cut_in = None, False

@@ -17,11 +17,11 @@ from voxthread.client.call import Call, Patience
 from voxthread.client.ears import Ears
 from voxthread.client.failures import CallError
 from voxthread.client.feed import EventFeed
+from voxthread.client.keeping import Keeper
+from voxthread.client.line import Line, Reconnect
 from voxthread.client.mouth import Mouth
-from voxthread.client.peer import Peer
 from voxthread.client.whip import WhipAnswer, WhipClient
 from voxthread.observability.logs import get_logger
-from voxthread.wire.commands import BindSession
 from voxthread.wire.events import Envelope
 
 log = get_logger(__name__)
@@ -39,42 +39,41 @@ async def open_call(
     records: bool = False,
     patience: Patience | None = None,
     on_event: Callable[[Envelope], None] | None = None,
+    on_line: Callable[[Reconnect], None] | None = None,
 ) -> AsyncIterator[Call]:
     """Place a call to the server at `url`; the microphone is on, silent, when this enters. Raises `CallError`.
 
-    `agent` None is the server's default; `token` is a bearer token for servers that want one.
+    `agent` None is the server's default; `token` is a bearer token for servers that want one. A line that is
+    lost is dialled again, to the same session; `on_line` is told of it when it is lost and when it is back.
     """
     patience = patience or Patience()
     feed, ears = EventFeed(on_event), Ears(records=records)
-
-    def lost(state: str) -> None:
-        feed.fail(CallError("call.lost", f"the media connection is {state}", retryable=True))
-
     try:
         async with (
             WhipClient(url, token=token) as whip,
-            Peer(url, on_packet=ears.receive, on_lost=lost) as peer,
+            Line(url, whip, on_packet=ears.receive) as line,
             anyio.create_task_group() as tasks,
         ):
-            answer = await whip.place(await peer.offer(), agent=agent, frontend_session_id=frontend_session_id)
-            bind = BindSession(token=answer.session_token)
+            keeper, mouth = Keeper(url, line, feed, on_line), Mouth(line)
             try:
-                tasks.start_soon(feed.follow, url, bind)
-                await peer.connect(answer.sdp, timeout_ms=patience.connect_ms)
-                mouth = Mouth(peer.link)
+                await line.dial(
+                    agent=agent, frontend_session_id=frontend_session_id, timeout_ms=patience.connect_ms
+                )
+                tasks.start_soon(keeper.run)
                 tasks.start_soon(mouth.run)
                 await feed.bound(timeout_ms=patience.connect_ms)
-                yield Call(answer, feed, mouth, ears, patience)
+                yield Call(line, keeper, feed, mouth, ears, patience)
             finally:
+                keeper.leave()
                 with anyio.CancelScope(shield=True):
-                    await _hang_up(whip, answer, feed)
+                    await _hang_up(whip, line.answer, feed)
             tasks.cancel_scope.cancel()
     except BaseExceptionGroup as group:
         raise _only(group) from None
 
 
-async def _hang_up(whip: WhipClient, answer: WhipAnswer, feed: EventFeed) -> None:
-    if feed.story.closed_because is not None:
+async def _hang_up(whip: WhipClient, answer: WhipAnswer | None, feed: EventFeed) -> None:
+    if answer is None or feed.story.closed_because is not None:
         return
     try:
         await whip.hang_up(answer)
@@ -82,7 +81,7 @@ async def _hang_up(whip: WhipClient, answer: WhipAnswer, feed: EventFeed) -> Non
         # The call is over for us either way, and its outcome must not be hidden by this.
         log.warning("call.not_ended", code=error.code, session_id=answer.session_id)
         return
-    with anyio.move_on_after(_CLOSING_MS / 1000), suppress(CallError):
+    with anyio.move_on_after(_CLOSING_MS / 1000 if feed.is_bound else 0), suppress(CallError):
         await feed.until(lambda story: story.closed_because is not None)
 
 

@@ -1,6 +1,7 @@
 """The events of a call as they come over `/ws`, and waiting for what they tell."""
 
 from collections.abc import Callable
+from enum import Enum
 
 import anyio
 import msgspec
@@ -23,6 +24,22 @@ _CLOSE_TIMEOUT_SECONDS = 1
 _SOCKET_ERRORS = (OSError, TimeoutError, InvalidHandshake, InvalidURI, ConnectionClosed, msgspec.MsgspecError)
 
 
+class FeedEnd(Enum):
+    """Why events stop coming; a feed that is left early, `RESTARTING` or `SLOW`, may be followed again."""
+
+    OVER = "events_over"
+    RESTARTING = "events_restarting"
+    SLOW = "events_slow"
+    LOST = "events_lost"
+
+
+_END_BY_CODE = {1000: FeedEnd.OVER, 1012: FeedEnd.RESTARTING, 1013: FeedEnd.SLOW}
+
+
+def _end_of(socket: ClientConnection) -> FeedEnd:
+    return _END_BY_CODE.get(socket.close_code or 0, FeedEnd.LOST)
+
+
 class EventFeed:
     """`on_event` sees each new event once, after `story` took it in."""
 
@@ -33,10 +50,24 @@ class EventFeed:
         self._changed = anyio.Event()
         self._is_bound = False
 
-    async def follow(self, url: str, bind: BindSession) -> None:
-        """Bind to a session of the server at `url` and take events in until the server ends it."""
+    @property
+    def is_over(self) -> bool:
+        return self._failure is not None
+
+    @property
+    def is_bound(self) -> bool:
+        """Whether the newest socket got as far as being bound."""
+        return self._is_bound
+
+    async def follow(self, url: str, session_token: str) -> FeedEnd:
+        """Take events in from the server at `url`, those the story has not seen, until they end; return why.
+
+        Raises `CallError` with the server's code if the token opens nothing.
+        """
+        bind = BindSession(token=session_token, last_event_id=self.story.last_seq)
         address = url.rstrip("/").replace("http", "ws", 1) + "/ws"
         tls = tls_context() if address.startswith("wss:") else None
+        self._is_bound = False
         try:
             socket = await connect(
                 address, ssl=tls, compression=None, proxy=None, open_timeout=_OPEN_TIMEOUT_SECONDS
@@ -50,7 +81,9 @@ class EventFeed:
                     await socket.close()
                 socket.transport.abort()
         except _SOCKET_ERRORS as error:
-            self.fail(CallError("call.events_lost", f"the events of {address} ended: {error}", retryable=True))
+            log.debug("events.lost", address=address, reason=str(error))
+            return _end_of(socket) if isinstance(error, ConnectionClosed) else FeedEnd.LOST
+        return _end_of(socket)
 
     async def until(self, is_so: Callable[[Story], bool]) -> None:
         """Wait until the story is so. Raises `CallError` once it can no longer become so."""
@@ -76,7 +109,6 @@ class EventFeed:
         async for message in socket:
             data = message.encode() if isinstance(message, str) else message
             self._receive(data, now_us())
-        self.fail(CallError("call.events_lost", "the server closed the events of this call"))
 
     def _receive(self, data: bytes, arrival_us: int) -> None:
         fields = msgspec.json.decode(data, type=dict[str, object])
@@ -86,7 +118,7 @@ class EventFeed:
             self._is_bound = True
         elif fields.get("type") == "error" and not self._is_bound:
             detail = f"the server refused the events: {fields.get('message')}"
-            self.fail(CallError(str(fields.get("code")), detail))
+            raise CallError(str(fields.get("code")), detail)
         self._notify()
 
     def _receive_event(self, data: bytes, arrival_us: int) -> None:

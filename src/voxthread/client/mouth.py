@@ -2,17 +2,27 @@
 
 from collections import deque
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import anyio
 
 from voxthread.client.speech import CALL_RATE_HZ
 from voxthread.client.utterance import PACKET_SAMPLES, SILENT_PACKET, Utterance
 from voxthread.core.audio import PACKET_MS
-from voxthread.media.link import RtpLink
 from voxthread.observability.clock import now_us
 
 _PACKET_US = PACKET_MS * 1000
-_REPORT_PACKETS = 50
+_REPORT_TICKS = 50
+
+
+class Outlet(Protocol):
+    """Where packets go."""
+
+    def send(self, payload: bytes) -> bool:
+        """False if there is nobody to hear it now; its time has passed all the same."""
+        ...
+
+    def send_report(self) -> None: ...
 
 
 @dataclass(slots=True)
@@ -45,15 +55,18 @@ class Spoken:
 
 
 class Mouth:
-    """Speaks over a connected link, and sends its sender reports."""
+    """Speaks over a line, and sends its sender reports. What is said while the line is away is lost."""
 
-    def __init__(self, link: RtpLink) -> None:
-        self._link = link
+    def __init__(self, line: Outlet) -> None:
+        self._line = line
+        self._ticks = 0
         self._waiting: deque[Spoken] = deque()
         self.spoken: list[Spoken] = []
         """Everything said or being said, in order."""
         self.lateness_us: list[int] = []
         """How long after its due instant each packet of speech left."""
+        self.unheard_packets = 0
+        """Packets of speech said while the line was away."""
 
     def say(self, utterance: Utterance) -> Spoken:
         """Queue an utterance behind what is being said. It starts at the next packet."""
@@ -71,13 +84,15 @@ class Mouth:
             due_us += _PACKET_US
 
     def _send_next(self, due_us: int) -> None:
-        if self._link.sent_packets % _REPORT_PACKETS == 0:
-            self._link.send_report()
+        if self._ticks % _REPORT_TICKS == 0:
+            self._line.send_report()
+        self._ticks += 1
         if not self._waiting:
-            self._link.send(SILENT_PACKET)
+            self._line.send(SILENT_PACKET)
             return
         spoken = self._waiting[0]
-        self._link.send(spoken.utterance.packets[len(spoken.sent_us)])
+        if not self._line.send(spoken.utterance.packets[len(spoken.sent_us)]):
+            self.unheard_packets += 1
         sent_us = now_us()
         spoken.sent_us.append(sent_us)
         self.lateness_us.append(sent_us - due_us)

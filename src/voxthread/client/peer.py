@@ -55,6 +55,10 @@ class Peer:
         error: BaseException | None = None,
         trace: TracebackType | None = None,
     ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Also when cancelled. May be called again."""
         self._is_closing = True
         with anyio.CancelScope(shield=True):
             if self._link is not None:

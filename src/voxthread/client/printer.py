@@ -4,6 +4,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from voxthread.client.call import Reply
+from voxthread.client.line import Reconnect
 from voxthread.core import events
 from voxthread.wire.events import Envelope
 
@@ -28,6 +29,14 @@ class CallPrinter:
                 self._line("error", "red", f"{code}: {message}")
             case events.SessionClosed(reason=reason):
                 self._console.print(f"[dim]call ended: {escape(reason)}[/dim]")
+
+    def line(self, reconnect: Reconnect) -> None:
+        if reconnect.gap_ms is None:
+            self._line(
+                "line", "yellow", f"lost ({reconnect.reason}), reconnecting; what is said now is not heard"
+            )
+        else:
+            self._line("line", "yellow", f"back after {reconnect.gap_ms} ms, the call goes on")
 
     def measured(self, reply: Reply) -> None:
         if reply.v2v_ms is None:

@@ -1,7 +1,7 @@
 """A call from a script: say this, hear the answer, say that. What `voxthread call` does."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from voxthread.client.dial import open_call
 from voxthread.client.printer import CallPrinter
 from voxthread.client.speech import VoiceName, load_wav, speak
 from voxthread.client.utterance import Utterance, encode_utterance
+from voxthread.core.audio import PACKET_MS
 
 Line = str | Path
 """Something to say: a text, or the path of an audio file."""
@@ -60,6 +61,7 @@ async def run_call(options: CallOptions, printer: CallPrinter | None = None) -> 
         records=options.out is not None,
         patience=options.patience,
         on_event=printer.event if printer else None,
+        on_line=printer.line if printer else None,
     ) as call:
         try:
             if printer:
@@ -86,11 +88,13 @@ def call_json(call: Call, replies: Sequence[Reply]) -> dict[str, Any]:
         "agent_transcript": call.story.agent_transcript,
         "turns": [reply_json(reply) for reply in replies],
         "events": call.story.events,
+        "reconnects": [asdict(reconnect) for reconnect in call.reconnects],
         "errors": [error.code for error in call.story.errors],
         "line": {
             "received_packets": call.ears.received_packets,
             "lost_packets": call.ears.lost_packets,
             "late_packets": call.ears.late_packets,
+            "unheard_speech_ms": call.mouth.unheard_packets * PACKET_MS,
             "sent_late_p99_ms": round(float(np.percentile(late_us, 99)) / 1000, 1) if late_us else None,
         },
     }

@@ -37,9 +37,18 @@ class Story:
         self.events = 0
         self.closed_because: str | None = None
         self.user_is_speaking = False
-        self._seen_seq = 0
+        self._last_seq = 0
         self._transcripts: dict[int, tuple[int | None, str]] = {}
         """By utterance: the turn that answers it, and its final text."""
+
+    @property
+    def last_seq(self) -> int:
+        """Of the newest event taken in; 0 before the first."""
+        return self._last_seq
+
+    @property
+    def agent_is_speaking(self) -> bool:
+        return any(turn.has_spoken and not turn.has_ended for turn in self.turns.values())
 
     @property
     def last_turn_id(self) -> int:
@@ -66,9 +75,9 @@ class Story:
 
     def add(self, envelope: Envelope, arrival_us: int) -> bool:
         """Take an event in. False if it was known already: a replay after a reconnection."""
-        if envelope.seq <= self._seen_seq:
+        if envelope.seq <= self._last_seq:
             return False
-        self._seen_seq = envelope.seq
+        self._last_seq = envelope.seq
         self.events += 1
         self._add_to_session(envelope.event)
         if envelope.event.turn_id is not None:

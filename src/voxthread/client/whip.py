@@ -12,18 +12,23 @@ import httpx
 from voxthread.client.failures import CallError
 
 _POST_TIMEOUT_SECONDS = 15.0
+_RESUME_TIMEOUT_SECONDS = 5.0
 _DELETE_TIMEOUT_SECONDS = 3.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WhipAnswer:
-    """What a 201 brought. `location` is the absolute session URL: a secret."""
+    """What a 201 brought. `location` is the absolute session URL: a secret, as are both tokens.
+
+    `resume_token` moves the session to another peer, once; None from a server that cannot do that.
+    """
 
     sdp: str
     location: str
     session_id: str
     frontend_session_id: str
     session_token: str
+    resume_token: str | None
 
 
 class WhipClient:
@@ -51,12 +56,25 @@ class WhipClient:
 
     async def place(self, offer: str, *, agent: str | None, frontend_session_id: str | None) -> WhipAnswer:
         """POST an offer. Raises `CallError`."""
-        headers = {"Content-Type": "application/sdp", **bearer(self._token)}
+        headers = bearer(self._token)
         if frontend_session_id is not None:
             headers["X-Session-ID"] = frontend_session_id
+        return await self._post(offer, headers, agent=agent, timeout_s=_POST_TIMEOUT_SECONDS)
+
+    async def resume(self, offer: str, resume_token: str) -> WhipAnswer:
+        """POST an offer that moves the token's session to it. Raises `CallError`."""
+        return await self._post(offer, {"X-Resume-Token": resume_token}, timeout_s=_RESUME_TIMEOUT_SECONDS)
+
+    async def _post(
+        self, offer: str, headers: dict[str, str], *, timeout_s: float, agent: str | None = None
+    ) -> WhipAnswer:
         try:
             response = await self._http.post(
-                f"{self._url}/whip", params={"agent": agent} if agent else {}, content=offer, headers=headers
+                f"{self._url}/whip",
+                params={"agent": agent} if agent else {},
+                content=offer,
+                headers={"Content-Type": "application/sdp", **headers},
+                timeout=timeout_s,
             )
         except httpx.HTTPError as error:
             raise CallError(
@@ -78,6 +96,7 @@ class WhipClient:
             session_id=session_id,
             frontend_session_id=response.headers.get("X-Frontend-Session-ID", session_id),
             session_token=session_token,
+            resume_token=response.headers.get("X-Resume-Token"),
         )
 
     async def hang_up(self, answer: WhipAnswer) -> None:
@@ -106,8 +125,8 @@ def refusal_of(response: httpx.Response) -> CallError:
         problem = response.json()
         code = str(problem.get("code", code))
         detail = str(problem.get("detail") or problem.get("title") or detail)
-    wait = response.headers.get("Retry-After")
-    return CallError(code, f"the server said {response.status_code}: {detail}", retryable=wait is not None)
+    may_retry = "Retry-After" in response.headers or response.is_server_error
+    return CallError(code, f"the server said {response.status_code}: {detail}", retryable=may_retry)
 
 
 @cache
