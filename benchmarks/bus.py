@@ -41,6 +41,7 @@ class NoBus:
     """Takes records and forgets them: what the benchmark itself costs."""
 
     partitions = PARTITIONS
+    closing = None
 
     async def append(self, stream: Stream, partition: int, record: Record) -> int:
         await anyio.lowlevel.checkpoint()

@@ -1,13 +1,17 @@
 """`make bench`: start a server with the `chat` agent, measure it, and write benchmarks/latency.json.
 
-Beside `voxthread bench latency` it records how long the server took to be ready and what memory it holds, its
-speech process included, after the last turn.
+The server is what users run: a media process and two orchestrators, one of them a spare. Beside `voxthread
+bench latency` it records how long the server took to be ready and what memory all its processes hold after the
+last turn.
 """
 
 import json
+import os
+import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.error
 import urllib.request
@@ -51,8 +55,11 @@ def memory_mb(server: psutil.Process) -> float:
 def main(arguments: list[str]) -> int:
     port = free_port()
     url = f"http://127.0.0.1:{port}"
+    state_dir = tempfile.mkdtemp(prefix="voxthread-bench-")
     server = subprocess.Popen(
-        [VOXTHREAD, "serve", "examples/chat.py", "--port", str(port)], stdout=subprocess.DEVNULL
+        [VOXTHREAD, "serve", "examples/chat.py", "--port", str(port)],
+        env={**os.environ, "VOXTHREAD_STATE_DIR": state_dir},
+        stdout=subprocess.DEVNULL,
     )
     try:
         ready_s = wait_until_ready(url, server)
@@ -64,7 +71,8 @@ def main(arguments: list[str]) -> int:
         memory = memory_mb(psutil.Process(server.pid))
     finally:
         server.terminate()
-        server.wait(timeout=15)
+        server.wait(timeout=30)
+        shutil.rmtree(state_dir)
     if bench.returncode:
         return bench.returncode
     result = {**json.loads(bench.stdout), "ready_s": round(ready_s, 1), "memory_mb": round(memory)}

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -40,14 +41,22 @@ class Served:
 
 @contextmanager
 def serve(*arguments: str, **environment: str) -> Iterator[Served]:
-    """A server on a free port, ready. It must stop when asked to, and have nothing to complain of."""
-    process = subprocess.Popen(
-        [VOXTHREAD, "serve", "--port", "0", *arguments],
-        env={**os.environ, **environment},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    """A server on a free port, ready, with all its roles. It must stop when asked to, and have nothing to
+    complain of."""
+    with tempfile.TemporaryDirectory(prefix="voxthread-") as state_dir:
+        process = subprocess.Popen(
+            [VOXTHREAD, "serve", "--port", "0", *arguments],
+            env={**os.environ, "VOXTHREAD_STATE_DIR": state_dir, **environment},
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        with _read(process) as served:
+            yield served
+
+
+@contextmanager
+def _read(process: "subprocess.Popen[str]") -> Iterator[Served]:
     served = Served(process)
     reader = threading.Thread(target=served.read_log)
     reader.start()

@@ -1,6 +1,7 @@
 """A supervisor on a sqlite bus: `supervisor_process.py DIRECTORY SETTINGS`, its log on standard error.
 
-SETTINGS is JSON: {"roles": {NAME: [MANNER, STOP_ORDER]}, "restarts": {...}, "stop_patience_s": ...}.
+SETTINGS is JSON: {"roles": {NAME: [MANNER, STOP_ORDER]}, "restarts": {...}, "stop_patience_s": ...,
+"silence_ms": ...}.
 """
 
 import json
@@ -13,20 +14,28 @@ from typing import Any
 import anyio
 
 from voxthread.bus.sqlite import SqliteBus
+from voxthread.bus.sqlite_file import who_writes
 from voxthread.core.failures import VoiceError
 from voxthread.observability.logs import configure_logging
 from voxthread.supervisor.process import RoleSpec
 from voxthread.supervisor.restarts import RestartPolicy
-from voxthread.supervisor.supervisor import Supervisor, death_notices
+from voxthread.supervisor.supervisor import Supervisor
 
 ROLE = Path(__file__).with_name("supervised_role.py")
+BEATING = Path(__file__).with_name("beating_role.py")
+
+
+def role_argv(log: Path, name: str, manner: str) -> list[str]:
+    if manner == "beating":
+        return [sys.executable, str(BEATING), str(log), name]
+    return [sys.executable, "-I", "-S", str(ROLE), name, manner]
 
 
 async def main(directory: Path, settings: dict[str, Any]) -> None:
     roles = [
         RoleSpec(
             name=name,
-            argv=[sys.executable, "-I", "-S", str(ROLE), name, manner],
+            argv=role_argv(directory / "log.db", name, manner),
             worker_id=lambda name=name: f"{name}-{token_hex(4)}",
             stop_order=stop_order,
         )
@@ -35,10 +44,12 @@ async def main(directory: Path, settings: dict[str, Any]) -> None:
     async with SqliteBus(directory / "log.db") as bus:
         supervisor = Supervisor(
             roles,
-            announce=death_notices(bus),
+            bus=bus,
             state_dir=directory / "state",
             restarts=RestartPolicy(**settings["restarts"]),
             stop_patience_s=settings["stop_patience_s"],
+            silence_ms=settings["silence_ms"],
+            blocker=lambda: who_writes(directory / "log.db"),
         )
         await supervisor.run()
 

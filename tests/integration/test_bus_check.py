@@ -26,7 +26,7 @@ async def test_a_sound_file_and_one_that_is_not_there_yet_are_usable_and_left_al
     assert report.is_usable
     assert "3 partitions" in report.findings[-1].found
     assert (await check_bus(f"sqlite:{tmp_path}/none/log.db", BusConfig())).is_usable
-    assert sorted(os.listdir(tmp_path)) == ["log.db", "log.db-wakes"]
+    assert sorted(os.listdir(tmp_path)) == ["log.db", "log.db-reserve", "log.db-wakes"]
 
 
 async def test_a_file_that_is_no_log_is_an_error_that_says_what_to_do(tmp_path: Path) -> None:

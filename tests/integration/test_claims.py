@@ -45,7 +45,7 @@ class Fleet:
     async def start(self, worker_id: str, bus: Bus | None = None) -> PartitionClaims:
         owned = self.epochs[worker_id] = {}
 
-        def on_granted(partition: int, epoch: int) -> None:
+        def on_granted(partition: int, epoch: int, is_orphan: bool) -> None:
             assert partition not in owned
             owned[partition] = epoch
             self._changed.set()

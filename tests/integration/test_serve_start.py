@@ -96,6 +96,18 @@ def test_starting_with_an_agent_file_that_is_none_says_what_it_lacks(
     assert named in line
 
 
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        (["--single", "--orchestrators", "2"], "--orchestrators"),
+        (["--single", "--bus", "sqlite:log.db"], "--bus"),
+        (["--bus", "memory"], "--single"),
+    ],
+)
+def test_starting_with_options_that_contradict_each_other_names_one(options: list[str], named: str) -> None:
+    assert named in refusal_to_serve("--port", "0", *options)
+
+
 def test_starting_with_a_setting_that_does_not_exist_names_it() -> None:
     line = refusal_to_serve("--port", "0", VOXTHREAD_LLM__BASE_URI="http://127.0.0.1:1")
     assert "llm.base_uri" in line

@@ -1,5 +1,6 @@
 """The SQLite bus among processes that are killed, and on a disk that is full or a file that is damaged."""
 
+import json
 import sqlite3
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from time import monotonic
 import anyio
 import pytest
 
+from conftest import SkipLoudly
 from contract.bus_contract import take
 from voxthread.bus.sqlite import SqliteBus
 from voxthread.bus.sqlite_reader import LOOK_INTERVAL_S
@@ -21,6 +23,7 @@ from voxthread.wire.log import Record, Stream
 pytestmark = [pytest.mark.integration, pytest.mark.anyio]
 
 WRITER = Path(__file__).with_name("bus_writer.py")
+FULL_DISK = Path(__file__).with_name("full_disk.py")
 
 
 @pytest.fixture
@@ -123,6 +126,21 @@ async def test_a_full_disk_is_told_and_nothing_that_was_stored_is_hurt(bus: Sqli
     assert (await take(bus, Stream.EVENTS, 0, position, 1))[0].record.value == b"after"
     with closing(sqlite3.connect(file)) as connection:
         assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+
+
+def test_a_disk_that_is_full_leaves_room_for_last_words_and_is_used_again_when_there_is_room(
+    tmp_path: Path, skip_loudly: SkipLoudly
+) -> None:
+    own_mounts = ["unshare", "--map-root-user", "--mount"]
+    if subprocess.run([*own_mounts, "true"], capture_output=True, check=False).returncode:
+        skip_loudly("mounts", "this user may not mount a small disk in a namespace of its own")
+    command = [*own_mounts, sys.executable, str(FULL_DISK), str(tmp_path)]
+    ended = subprocess.run(command, stdout=subprocess.PIPE, text=True, timeout=60, check=True)
+    told = json.loads(ended.stdout)
+    assert told["taken_at_first"] > 100
+    assert "no room left" in told["closing"]
+    assert told["after_the_reserve"] == "bus.disk_full False"
+    assert (told["integrity"], told["last_words"]) == ("ok", 101)
 
 
 @pytest.mark.parametrize("damage", ["no database", "another version", "another database"])

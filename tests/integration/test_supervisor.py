@@ -18,18 +18,19 @@ from anyio.abc import Process, TaskGroup
 from anyio.streams.buffered import BufferedByteReceiveStream
 
 from voxthread.bus.sqlite import SqliteBus
-from voxthread.core.workers import DeathNotice
+from voxthread.core.workers import DeathNotice, Heartbeat
 from voxthread.observability.clock import now_ms
 from voxthread.supervisor.process import RoleProcess, RoleSpec, find, identity_of, launch
 from voxthread.supervisor.state_dir import RoleRecord, StateDir, SupervisorError
 from voxthread.wire.control import decode_control
-from voxthread.wire.log import Stream
+from voxthread.wire.log import Record, Stream
 
 pytestmark = [pytest.mark.integration, pytest.mark.anyio]
 
 SCRIPT = Path(__file__).with_name("supervisor_process.py")
 PATIENCE_S = 20
 PAIR = {"media": ["plain", 0], "orchestrator-1": ["plain", 1]}
+BEATING_PAIR = {"media": ["beating", 0], "orchestrator-1": ["beating", 1]}
 RESTLESS = {"first_ms": 0, "failing_deaths": 1_000}
 
 Line = dict[str, Any]
@@ -70,9 +71,18 @@ class Site:
         self._heard = anyio.Event()
 
     async def supervise(
-        self, roles: dict[str, list[Any]] = PAIR, stop_patience_s: float = 10, **restarts: int
+        self,
+        roles: dict[str, list[Any]] = PAIR,
+        stop_patience_s: float = 10,
+        silence_ms: int = 60_000,
+        **restarts: int,
     ) -> Supervised:
-        settings = {"roles": roles, "restarts": restarts, "stop_patience_s": stop_patience_s}
+        settings = {
+            "roles": roles,
+            "restarts": restarts,
+            "stop_patience_s": stop_patience_s,
+            "silence_ms": silence_ms,
+        }
         command = [sys.executable, str(SCRIPT), str(self.directory), json.dumps(settings)]
         process = await anyio.open_process(command)
         self._supervisors.append(process)
@@ -134,6 +144,17 @@ async def notice_from(bus: SqliteBus, position: int) -> str:
                 case DeathNotice(worker_id=worker_id, by="supervisor"):
                     return worker_id
     raise AssertionError("a log does not end")
+
+
+async def beats_of(bus: SqliteBus, worker_id: str, count: int) -> None:
+    """Wait for so many heartbeats of the worker from now on."""
+    async with aclosing(bus.read(Stream.CONTROL, 0, await bus.head(Stream.CONTROL, 0))) as records:
+        async for stored in records:
+            match decode_control(stored.record.value):
+                case Heartbeat(worker_id=beating) if beating == worker_id:
+                    count -= 1
+            if not count:
+                return
 
 
 async def notice_after(bus: SqliteBus, do: Callable[[], None]) -> tuple[str, int]:
@@ -326,6 +347,53 @@ async def test_many_deaths_leave_no_descriptor_and_no_zombie(tmp_path: Path) -> 
         children = psutil.Process(supervised.process.pid).children(recursive=True)
         assert len(children) == 1
         assert children[0].status() != psutil.STATUS_ZOMBIE
+        assert await supervised.stop() == 0
+
+
+async def test_a_role_that_beat_and_fell_silent_is_killed_and_started_again(
+    tmp_path: Path, bus: SqliteBus
+) -> None:
+    async with opened_site(tmp_path) as site:
+        supervised = await site.supervise(BEATING_PAIR, silence_ms=1_500)
+        await site.said("began", 2)
+        (role,) = await site.said("began", name="orchestrator-1")
+        await beats_of(bus, role["worker_id"], 2)
+        stopped_ms = now_ms()
+        os.kill(role["pid"], signal.SIGSTOP)
+        await site.said("role.killed", role="orchestrator-1", reason="silent", worker_id=role["worker_id"])
+        assert now_ms() - stopped_ms < 5_000
+        await site.said("began", 2, name="orchestrator-1")
+        assert len(await site.said("began", name="media")) == 1
+        assert await supervised.stop() == 0
+
+
+async def test_a_role_stopped_while_it_holds_the_log_blocks_the_others_for_2_s_at_most(
+    tmp_path: Path, bus: SqliteBus
+) -> None:
+    async with opened_site(tmp_path) as site:
+        supervised = await site.supervise(BEATING_PAIR)
+        (role,) = await site.said("began", name="orchestrator-1")
+        await site.said("began", 2)
+        os.kill(role["pid"], signal.SIGUSR1)
+        await site.said("role.killed", role="orchestrator-1", reason="holds the log")
+        await bus.append(Stream.IN, 0, Record("session_1", b"goes on"))
+        await site.said("began", 2, name="orchestrator-1")
+        assert len(await site.said("began", name="media")) == 1
+        assert await supervised.stop() == 0
+
+
+async def test_a_supervisor_that_was_stopped_itself_kills_nobody_when_it_goes_on(
+    tmp_path: Path, bus: SqliteBus
+) -> None:
+    async with opened_site(tmp_path) as site:
+        supervised = await site.supervise(BEATING_PAIR, silence_ms=1_500)
+        for role in await site.said("began", 2):
+            await beats_of(bus, role["worker_id"], 2)
+        supervised.process.send_signal(signal.SIGSTOP)
+        await anyio.sleep(3)
+        supervised.process.send_signal(signal.SIGCONT)
+        await anyio.sleep(1)
+        assert [line for line in site.lines if line["event"] == "role.killed"] == []
         assert await supervised.stop() == 0
 
 

@@ -1,13 +1,13 @@
 """Every model and codec of one orchestrator, opened together and closed together."""
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
-from importlib.resources import files
 from pathlib import Path
 
 from anyio import to_thread
 
 from voxthread.agent import load_agent
+from voxthread.app.agent_files import agent_files
 from voxthread.config import Config, LlmConfig, SttConfig
 from voxthread.engines.codec.opus import OpusDecoder, OpusEncoder
 from voxthread.engines.llm.llama import LlamaSettings, open_llama
@@ -19,8 +19,6 @@ from voxthread.engines.tts.piper import open_piper
 from voxthread.engines.turn.smart_turn import SmartTurn
 from voxthread.engines.vad.silero import SileroModel
 from voxthread.orchestrator.ports import Agent, Engines, LanguageModel
-
-DEFAULT_AGENT = "hotel"
 
 
 @asynccontextmanager
@@ -47,14 +45,6 @@ async def open_engines(config: Config, agent_file: Path | None) -> AsyncIterator
             open_encoder=OpusEncoder,
             agents=agents,
         )
-
-
-def agent_files(agent_file: Path | None) -> Sequence[Path]:
-    """The one file given, or the examples, the default one first."""
-    if agent_file is not None:
-        return [agent_file]
-    examples = Path(str(files("voxthread.examples")))
-    return [examples / f"{DEFAULT_AGENT}.py", examples / "chat.py"]
 
 
 class _Ears:

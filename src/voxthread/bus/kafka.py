@@ -69,6 +69,10 @@ class KafkaBus:
     def partitions(self) -> int:
         return self._partitions
 
+    @property
+    def closing(self) -> str | None:
+        return None
+
     async def append(self, stream: Stream, partition: int, record: Record) -> int:
         """Returns when all replicas in sync have the record. While brokers are away it waits for them, up to
         `append_timeout_ms`; then it raises `bus.unreachable`, retryable. Cancelling it does not withdraw the

@@ -52,6 +52,10 @@ class MemoryBus:
     def partitions(self) -> int:
         return self._partitions
 
+    @property
+    def closing(self) -> str | None:
+        return None
+
     async def append(self, stream: Stream, partition: int, record: Record) -> int:
         """Never blocks; fails only for a partition that does not exist or a record that is too large."""
         log = self._log(stream, partition)

@@ -18,6 +18,7 @@ from anyio.to_thread import run_sync
 from voxthread.bus.policies import POLICIES, Policy, refuse_oversized
 from voxthread.bus.sqlite_file import Place, bus_error, connect, places, prepare, table
 from voxthread.bus.sqlite_reader import Reading, SqliteReader
+from voxthread.bus.sqlite_reserve import Reserve
 from voxthread.bus.sqlite_retention import Sweep
 from voxthread.bus.sqlite_writer import SqliteWriter
 from voxthread.bus.wakes import Wakes
@@ -31,8 +32,15 @@ class SqliteBus:
     `partitions` counts for a file that is not there yet; afterwards the file says how many it has.
     """
 
-    def __init__(self, file: Path, partitions: int = 8, policies: Mapping[Stream, Policy] = POLICIES) -> None:
+    def __init__(
+        self,
+        file: Path,
+        partitions: int = 8,
+        policies: Mapping[Stream, Policy] = POLICIES,
+        reserve: Reserve | None = None,
+    ) -> None:
         self._file = file
+        self._reserve = reserve or Reserve(file)
         self._partitions = partitions
         self._policies = policies
         self._opened = ExitStack()
@@ -51,7 +59,7 @@ class SqliteBus:
             all_places = places(self._partitions)
             self._reader = SqliteReader(self._file, for_reads, wakes, all_places)
             sweep = Sweep(all_places, self._policies)
-            self._writer = SqliteWriter(self._file, for_writes, sweep, self._reader.tell)
+            self._writer = SqliteWriter(self._file, for_writes, sweep, self._reserve, self._reader.tell)
             self._reader.start()
             opened.callback(self._reader.stop)
             self._writer.start()
@@ -71,6 +79,10 @@ class SqliteBus:
     @property
     def partitions(self) -> int:
         return self._partitions
+
+    @property
+    def closing(self) -> str | None:
+        return self._writer.closing
 
     async def append(self, stream: Stream, partition: int, record: Record) -> int:
         """Returns when the record is committed: it outlives this process. Beside what `Bus` says, raises
@@ -104,6 +116,7 @@ class SqliteBus:
     def _open(self, opened: ExitStack) -> tuple[sqlite3.Connection, sqlite3.Connection, Wakes]:
         self._file.parent.mkdir(parents=True, exist_ok=True)
         self._partitions = prepare(self._file, self._partitions)
+        self._reserve.make()
         connections = []
         for _ in range(2):
             connections.append(connect(self._file))

@@ -22,6 +22,8 @@ BUSY_MS: Final = 2_000
 _APPLICATION_ID: Final = 0x766F7874  # "voxt", shown by file(1)
 _WAL_BYTES: Final = 32 * MIB
 _OPEN_PATIENCE_S: Final = 10
+_WRITE_LOCK: Final = 120
+"""WAL_WRITE_LOCK: this byte of the -shm file (https://sqlite.org/walformat.html, section 2.3.1)."""
 
 Place = tuple[Stream, int]
 
@@ -63,6 +65,26 @@ def connect(file: Path) -> sqlite3.Connection:
         connection.close()
         raise
     return connection
+
+
+def who_writes(file: Path) -> int | None:
+    """The process within a transaction that writes, so that nobody else can; known on Linux only.
+
+    From the system's list of locks: a look at the file itself would end the locks of the one who looks.
+    """
+    locks = Path("/proc/locks")
+    try:
+        inode = file.with_name(f"{file.name}-shm").stat().st_ino
+        held = locks.read_text().splitlines()
+    except OSError:
+        return None
+    for lock in held:  # "1: POSIX  ADVISORY  WRITE 4711 fe:00:131 120 120"; a waiting one has "->"
+        fields = lock.split()
+        if fields[1] == "POSIX" and fields[3] == "WRITE" and fields[5].endswith(f":{inode}"):
+            first, last = int(fields[6]), fields[7]
+            if first <= _WRITE_LOCK and (last == "EOF" or int(last) >= _WRITE_LOCK):
+                return int(fields[4])
+    return None
 
 
 def roll_back(connection: sqlite3.Connection) -> None:

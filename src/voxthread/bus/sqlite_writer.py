@@ -18,6 +18,7 @@ import msgspec
 
 from voxthread.bus.policies import size_bytes
 from voxthread.bus.sqlite_file import Place, bus_error, roll_back, table
+from voxthread.bus.sqlite_reserve import Reserve
 from voxthread.bus.sqlite_retention import Sweep
 from voxthread.core.failures import BusError
 from voxthread.observability.clock import now_ms
@@ -47,11 +48,18 @@ class SqliteWriter:
     """Owns `connection` between `start` and the end of `stop`; `tell` is called in its thread."""
 
     def __init__(
-        self, file: Path, connection: sqlite3.Connection, sweep: Sweep, tell: Callable[[set[Place]], None]
+        self,
+        file: Path,
+        connection: sqlite3.Connection,
+        sweep: Sweep,
+        reserve: Reserve,
+        tell: Callable[[set[Place]], None],
     ) -> None:
         self._file = file
         self._connection = connection
         self._sweep = sweep
+        self._reserve = reserve
+        self.closing = reserve.closing()
         self._tell = tell
         self._queue: SimpleQueue[_Append | None] = SimpleQueue()
         self._loop = asyncio.get_running_loop()
@@ -111,17 +119,43 @@ class SqliteWriter:
     def _store(self, batch: Sequence[_Append]) -> None:
         at_ms = now_ms()
         try:
-            self._connection.execute("BEGIN IMMEDIATE")
-            positions = [self._insert(append, at_ms) for append in batch]
-            self._connection.execute("COMMIT")
+            try:
+                positions = self._commit(batch, at_ms)
+            except sqlite3.Error as error:
+                if not self._has_made_room(error):
+                    raise
+                positions = self._commit(batch, at_ms)
         except sqlite3.Error as error:
-            roll_back(self._connection)
             failure = bus_error(error, self._file)
             log.error("bus.append_failed", code=failure.code, detail=failure.detail, records=len(batch))
             self._loop.call_soon_threadsafe(_fail, batch, failure)
         else:
             self._tell({append.place for append in batch})
             self._loop.call_soon_threadsafe(_settle, batch, positions)
+
+    def _commit(self, batch: Sequence[_Append], at_ms: int) -> list[int]:
+        try:
+            self._connection.execute("BEGIN IMMEDIATE")
+            positions = [self._insert(append, at_ms) for append in batch]
+            self._connection.execute("COMMIT")
+        except sqlite3.Error:
+            roll_back(self._connection)
+            raise
+        return positions
+
+    def _has_made_room(self, error: sqlite3.Error) -> bool:
+        if bus_error(error, self._file).code != "bus.disk_full" or not self._reserve.spend():
+            return False
+        self._look_at_reserve()
+        return True
+
+    def _look_at_reserve(self) -> None:
+        """Another process may have spent it; whoever finds room makes it anew."""
+        if self.closing is not None and self._reserve.make():
+            log.info("bus.reopened")
+        was_closing, self.closing = self.closing is not None, self._reserve.closing()
+        if self.closing is not None and not was_closing:
+            log.error("bus.closing", code="bus.disk_full", detail=self.closing)
 
     def _insert(self, append: _Append, at_ms: int) -> int:
         statement = self._inserts.get(append.place)
@@ -132,6 +166,7 @@ class SqliteWriter:
         return stored.lastrowid
 
     def _swept(self) -> float:
+        self._look_at_reserve()
         try:
             return self._sweep.step(self._connection, now_ms())
         except sqlite3.Error as error:

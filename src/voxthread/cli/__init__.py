@@ -21,6 +21,7 @@ from voxthread.cli.terminal import (
     Token,
     Url,
     config_of,
+    fail,
     guarded,
     print_result,
     progress,
@@ -41,6 +42,9 @@ main.add_typer(token_commands, name="token")
 main.add_typer(bus_commands, name="bus")
 
 
+ORCHESTRATORS = 2
+"""One that owns calls, and another with warm models to go on with them."""
+
 AgentFile = Annotated[
     Path | None, typer.Argument(help="A Python file that defines agent(llm). Default: the examples.")
 ]
@@ -49,7 +53,13 @@ Port = Annotated[int | None, typer.Option(help="Port of HTTP and WebSocket; 0 ta
 MaxSessions = Annotated[int | None, typer.Option(help="More callers get 503.")]
 TlsCert = Annotated[Path | None, typer.Option(exists=True, help="Certificate chain, PEM.")]
 TlsKey = Annotated[Path | None, typer.Option(exists=True, help="Private key, PEM.")]
-BusUrl = Annotated[str | None, typer.Option("--bus", help="sqlite:FILE or kafka://HOST:PORT,...")]
+BusUrl = Annotated[
+    str | None,
+    typer.Option("--bus", help="sqlite:FILE (default: one in the state directory) or kafka://HOST,..."),
+]
+WorkerId = Annotated[
+    str | None, typer.Option(envvar="VOXTHREAD_WORKER_ID", help="Names this life of this process.")
+]
 
 CallerVoice = Annotated[
     Literal["auto", "piper", "espeak"], typer.Option(help="Voice of the texts: the bundled one, or espeak-ng.")
@@ -65,14 +75,17 @@ def serve(
     tls_cert: TlsCert = None,
     tls_key: TlsKey = None,
     orchestrators: Annotated[
-        int | None, typer.Option(min=1, help="Run the roles as processes, so many that own calls.")
+        int | None, typer.Option(min=1, help=f"Processes that own calls; {ORCHESTRATORS} if not given.")
     ] = None,
+    single: Annotated[
+        bool, typer.Option("--single", help="All in one process, which nothing survives: half the memory.")
+    ] = False,
     bus: BusUrl = None,
     config_file: ConfigFile = None,
 ) -> None:
     """Run a server: media, agent, models and page. Ready when `GET /readyz` is 200.
 
-    In one process, or with `--orchestrators 2` in several: a call then outlives the process that owns it.
+    The roles are processes of their own, watched and started again: a call outlives the one that owns it.
     """
     config = config_of(
         config_file,
@@ -80,14 +93,20 @@ def serve(
         media={"max_sessions": max_sessions},
         bus={"url": bus},
     )
-    if orchestrators is not None:
-        from voxthread.app.supervised import run_supervised
-
-        run(lambda: run_supervised(config, agent, orchestrators, config_file, _announce))
-    else:
+    if single:
+        if orchestrators is not None:
+            fail("config.invalid", "--single is one process; leave out --orchestrators")
+        if config.bus.url not in (None, "memory"):
+            fail("config.invalid", "--single keeps its log in memory; leave out --bus, or --single")
         from voxthread.app.server import serve as run_server
 
         run(lambda: run_server(config, agent, _announce))
+    else:
+        if config.bus.url == "memory":
+            fail("config.invalid", "a log in memory is for one process: add --single, or name another --bus")
+        from voxthread.app.supervised import run_supervised
+
+        run(lambda: run_supervised(config, agent, orchestrators or ORCHESTRATORS, config_file, _announce))
 
 
 @main.command()
@@ -99,6 +118,7 @@ def media(
     tls_cert: TlsCert = None,
     tls_key: TlsKey = None,
     bus: BusUrl = None,
+    worker_id: WorkerId = None,
     config_file: ConfigFile = None,
 ) -> None:
     """Run the role that faces callers; the orchestrators are elsewhere on the same `--bus`."""
@@ -108,25 +128,24 @@ def media(
         media={"max_sessions": max_sessions},
         bus={"url": bus},
     )
-    from voxthread.app.roles import run_media
+    from voxthread.app.media_process import run_media
 
-    run(lambda: run_media(config, agent, _announce))
+    own_id = worker_id or _worker_id()
+    run(lambda: run_media(config, agent, own_id))
 
 
 @main.command()
 def orchestrator(
     agent: AgentFile = None,
     bus: BusUrl = None,
-    worker_id: Annotated[
-        str | None, typer.Option(envvar="VOXTHREAD_WORKER_ID", help="Names this life of this process.")
-    ] = None,
+    worker_id: WorkerId = None,
     config_file: ConfigFile = None,
 ) -> None:
     """Run the role that owns sessions. Run two: when one dies, the other goes on with its calls."""
     config = config_of(config_file, bus={"url": bus})
-    from voxthread.app.roles import run_orchestrator
+    from voxthread.app.orchestrator_process import run_orchestrator
 
-    own_id = worker_id or f"{socket.gethostname()}_{os.getpid()}_{secrets.token_hex(4)}"
+    own_id = worker_id or _worker_id()
     run(lambda: run_orchestrator(config, agent, own_id))
 
 
@@ -228,6 +247,10 @@ def verify_models(as_json: AsJson = False) -> None:
     models_dir = read_config().models_dir
     guarded(lambda: verify(models_dir))
     print_result({"models_dir": str(models_dir), "verified": True}, as_json)
+
+
+def _worker_id() -> str:
+    return f"{socket.gethostname()}_{os.getpid()}_{secrets.token_hex(4)}"
 
 
 def _announce(url: str) -> None:

@@ -24,7 +24,7 @@ def check(
     from voxthread.bus.check import check_bus
 
     config = config_of(config_file, bus={"url": bus})
-    report = run(lambda: check_bus(config.bus.url, config.bus))
+    report = run(lambda: check_bus(config.log_url, config.bus))
     findings = [
         {"severity": f.severity.value, "subject": f.subject, "found": f.found, "mend": f.mend}
         for f in report.findings

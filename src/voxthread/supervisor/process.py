@@ -35,8 +35,9 @@ class RoleSpec:
     """A role to be kept running.
 
     `worker_id` makes an id for each of its lives. Roles with a lower `stop_order` have ended before those with
-    a higher one are told to. `env` comes on top of the supervisor's own. A process that an earlier supervisor
-    started with another `argv` or `env` is replaced, not adopted.
+    a higher one are told to. The first life begins `behind` an event, or when some seconds have passed. `env`
+    comes on top of the supervisor's own. A process that an earlier supervisor started with another `argv` or
+    `env` is replaced, not adopted.
     """
 
     name: str
@@ -44,6 +45,7 @@ class RoleSpec:
     worker_id: Callable[[], str]
     env: Mapping[str, str] = field(default_factory=dict)
     stop_order: int = 0
+    behind: anyio.Event | None = None
 
     @property
     def command(self) -> str:

@@ -1,6 +1,7 @@
 """One role, kept running until it is told to stop."""
 
 from collections.abc import Callable
+from typing import Final
 
 import anyio
 from anyio.to_thread import run_sync
@@ -11,6 +12,8 @@ from voxthread.supervisor.restarts import RestartPolicy, Restarts
 from voxthread.supervisor.state_dir import RoleRecord, StateDir
 
 log = get_logger(__name__)
+
+_BEHIND_S: Final = 15
 
 
 class Role:
@@ -51,6 +54,12 @@ class Role:
         self._stop.set()
         await self._stopped.wait()
 
+    def kill_if(self, is_meant: Callable[[RoleRecord], bool], reason: str) -> None:
+        """Kill the process of the role if it is meant; one that is being stopped has its time."""
+        process = self._process
+        if process is not None and not self._stop.is_set() and is_meant(process.record):
+            self._kill(process, reason)
+
     def hurry(self) -> None:
         """Wait no longer for the end of a drain, begun or to come."""
         self._hurry.set()
@@ -59,6 +68,8 @@ class Role:
         """Go on with the process on record, if it lives and is what is wanted; else begin anew."""
         if record is not None:
             await self._take_over(record)
+        elif self._spec is not None and self._spec.behind is not None:
+            await self._let_pass(self._spec.behind)
         while self._spec is not None and not self._stop.is_set():
             process = await self._launched(self._spec)
             if process is not None:
@@ -66,6 +77,19 @@ class Role:
             await self._pause()
         self._state.remove(self._name)
         self._stopped.set()
+
+    async def _let_pass(self, others: anyio.Event) -> None:
+        """What begins at once is ready sooner when it need not share the machine."""
+        async with anyio.create_task_group() as tasks:
+
+            async def stop_waiting() -> None:
+                await self._stop.wait()
+                tasks.cancel_scope.cancel()
+
+            tasks.start_soon(stop_waiting)
+            with anyio.move_on_after(_BEHIND_S):
+                await others.wait()
+            tasks.cancel_scope.cancel()
 
     async def _take_over(self, record: RoleRecord) -> None:
         process = find(record)

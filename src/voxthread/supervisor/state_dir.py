@@ -35,6 +35,11 @@ class SupervisorError(VoiceError):
     stage = "supervisor"
 
 
+def has_record(path: Path, name: str) -> bool:
+    """Whether a role of this name was left behind, or runs, in the directory of a supervisor."""
+    return (path / f"{name}.json").exists()
+
+
 class StateDir:
     """One small file per role, within `with`; the lock is on the directory itself and ends with the process."""
 

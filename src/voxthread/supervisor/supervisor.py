@@ -1,7 +1,7 @@
 """The roles of one machine: started, adopted, watched, restarted, and at the end drained in their order."""
 
 import signal
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -15,7 +15,8 @@ from voxthread.observability.logs import get_logger
 from voxthread.supervisor.process import RoleSpec
 from voxthread.supervisor.restarts import RestartPolicy
 from voxthread.supervisor.role import Role
-from voxthread.supervisor.state_dir import StateDir
+from voxthread.supervisor.state_dir import RoleRecord, StateDir
+from voxthread.supervisor.watch import SILENCE_MS, Blocker, Watch
 from voxthread.wire.control import encode_control
 from voxthread.wire.log import Bus, Stream
 
@@ -25,39 +26,38 @@ _NOTICE_S: Final = 5
 """How long a death notice may take; later than this all others have found out by themselves."""
 
 
-def death_notices(bus: Bus) -> Callable[[str], Awaitable[None]]:
-    """What `Supervisor` announces deaths with."""
-
-    async def announce(worker_id: str) -> None:
-        notice = DeathNotice(worker_id=worker_id, by="supervisor")
-        await bus.append(Stream.CONTROL, 0, encode_control(notice))
-
-    return announce
-
-
 class Supervisor:
-    """Keeps roles running, whose names differ.
+    """Keeps roles running, whose names differ; says on the log when a life of one is over.
 
-    `announce(worker_id)` says on the log that this life of a role is over; it may fail with a `VoiceError`.
-    `stop_patience_s` pass between SIGTERM and SIGKILL, for the roles of each stop order in turn.
+    `stop_patience_s` pass between SIGTERM and SIGKILL, for the roles of each stop order in turn. A role that
+    lives but has been silent for `silence_ms`, or that is the `blocker` of the log, is killed.
     """
 
     def __init__(
         self,
         roles: Sequence[RoleSpec],
         *,
-        announce: Callable[[str], Awaitable[None]],
+        bus: Bus,
         state_dir: Path,
         restarts: RestartPolicy | None = None,
         stop_patience_s: float = 8,
+        silence_ms: int = SILENCE_MS,
+        blocker: Blocker = lambda: None,
         now: Callable[[], int] = clock.now_ms,
     ) -> None:
         self._specs = {spec.name: spec for spec in roles}
-        self._announce = announce
+        self._bus = bus
         self._state = StateDir(state_dir)
         self._restarts = restarts or RestartPolicy()
         self._stop_patience_s = stop_patience_s
         self._now = now
+        self._watch = Watch(
+            bus,
+            on_silent=lambda worker_id: self._kill(lambda record: record.worker_id == worker_id, "silent"),
+            on_blocking=lambda pid: self._kill(lambda record: record.pid == pid, "holds the log"),
+            blocker=blocker,
+            silence_ms=silence_ms,
+        )
         self._roles: list[Role] = []
 
     async def run(self, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
@@ -74,7 +74,7 @@ class Supervisor:
             task_status.started()
             async with anyio.create_task_group() as notices, anyio.create_task_group() as tasks:
                 self._run_roles(tasks, notices)
-                await self._stop_on(signals)
+                await self._watch_until_stopped(signals)
         log.info("supervisor.stopped")
 
     def _run_roles(self, tasks: TaskGroup, notices: TaskGroup) -> None:
@@ -95,10 +95,21 @@ class Supervisor:
             self._roles.append(role)
             tasks.start_soon(role.run, records.get(name))
 
+    async def _watch_until_stopped(self, signals: AsyncIterator[signal.Signals]) -> None:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(self._watch.run)
+            await self._stop_on(signals)
+            tasks.cancel_scope.cancel()
+
+    def _kill(self, is_meant: Callable[[RoleRecord], bool], reason: str) -> None:
+        for role in self._roles:
+            role.kill_if(is_meant, reason)
+
     async def _tell_of_death(self, worker_id: str) -> None:
+        notice = DeathNotice(worker_id=worker_id, by="supervisor")
         with anyio.move_on_after(_NOTICE_S) as scope:
             try:
-                await self._announce(worker_id)
+                await self._bus.append(Stream.CONTROL, 0, encode_control(notice))
             except VoiceError as error:
                 log.warning("worker.death_untold", worker_id=worker_id, code=error.code, detail=error.detail)
         if scope.cancelled_caught:

@@ -51,6 +51,14 @@ class Bus(Protocol):
         """How many partitions the keyed streams have; sessions are spread over them."""
         ...
 
+    @property
+    def closing(self) -> str | None:
+        """Why the log is about to take no more records, in words for an operator; None as long as it is not.
+
+        What is under way should then be brought to an end, for which there is some room left.
+        """
+        ...
+
     async def append(self, stream: Stream, partition: int, record: Record) -> int:
         """Store `record` behind everything appended before it and return its position.
 
