@@ -9,6 +9,7 @@ import anyio
 import pytest
 import structlog
 from anyio.lowlevel import checkpoint
+from prometheus_client import REGISTRY
 
 from voxthread.bus.memory import MemoryBus
 from voxthread.core.failures import BusError, MediaError, SessionError
@@ -34,13 +35,16 @@ def plain_logs() -> None:
 
 
 class FlakyBus(MemoryBus):
-    """A log that can be down."""
+    """A log that can be down, and slow to take the end of a session."""
 
     is_down = False
+    takes_releases: anyio.Event | None = None
 
     async def append(self, stream: Stream, partition: int, record: Record) -> int:
         if self.is_down:
             raise BusError("bus.down", "the log takes no records", retryable=True)
+        if self.takes_releases is not None and b"session.release" in record.value:
+            await self.takes_releases.wait()
         return await super().append(stream, partition, record)
 
 
@@ -432,3 +436,205 @@ async def test_a_thousand_callers_in_random_order_each_keep_their_own_session() 
             for n in random.sample(range(1_000), 1_000):
                 tasks.start_soon(call, n)
         assert len(seen) == len(it.registry) == 1_000
+
+
+@asynccontextmanager
+async def two_processes() -> AsyncIterator[tuple[Setting, Setting]]:
+    bus = FlakyBus()
+    async with setting(bus=bus, media_id="media_a") as here, setting(bus=bus, media_id="media_b") as there:
+        yield here, there
+
+
+async def resume(at: Setting, token: str | None, principal: str = "alice") -> OpenedSession:
+    assert token is not None
+    return await at.door.resume(token, principal=principal, frontend_session_id=None)
+
+
+async def folded(*processes: Setting) -> None:
+    """Each of them has folded all there is on the log, for it has folded one refused claim more."""
+    for process in processes:
+        with pytest.raises(SessionError, match="session_unknown"):
+            await process.registry.add_token("session_1753590741399040_5cc15fe6", b"")
+
+
+async def test_a_call_is_resumed_at_another_process_and_the_one_it_was_at_lets_it_go_silently() -> None:
+    async with two_processes() as (here, there):
+        opened = await here.open(ALIAS, via="whip")
+        here.door.peer_connected(opened.session_id)
+        await folded(there)
+        resumed = await resume(there, opened.resume_token)
+        assert (resumed.session_id, resumed.frontend_session_id) == (opened.session_id, ALIAS)
+        assert not resumed.is_new
+        assert resumed.token != opened.token
+        assert resumed.resume_token not in (None, opened.resume_token)
+        assert there.host.story == [("resumed", opened.session_id, ALIAS)]
+        assert there.host.epochs[0] > 0
+        await folded(here)
+        assert here.host.story[1:] == [("moved", opened.session_id)]
+        for token in (opened.token, resumed.token):
+            assert (await here.open(token=token)).session_id == opened.session_id
+
+
+async def test_a_resume_token_is_used_up_wherever_it_is_shown_again() -> None:
+    async with two_processes() as (here, there):
+        opened = await here.open(via="whip")
+        await folded(there)
+        resumed = await resume(there, opened.resume_token)
+        await folded(here)
+        for at in (here, there):
+            await refused(resume(at, opened.resume_token), "resume_token_invalid", 401)
+        back = await resume(here, resumed.resume_token)
+        assert back.session_id == opened.session_id
+        assert [epoch > there.host.epochs[0] for epoch in here.host.epochs] == [True]
+
+
+async def test_a_resume_token_shown_many_times_at_once_is_accepted_once() -> None:
+    async with two_processes() as (here, there):
+        opened = await here.open(via="whip")
+        await folded(there)
+        outcomes: list[str] = []
+
+        async def call(at: Setting) -> None:
+            try:
+                await resume(at, opened.resume_token)
+                outcomes.append("resumed")
+            except SessionError as error:
+                outcomes.append(error.code)
+
+        async with anyio.create_task_group() as tasks:
+            for at in (here, there) * 5:
+                tasks.start_soon(call, at)
+        assert sorted(outcomes) == [*["resume_token_invalid"] * 9, "resumed"]
+
+
+@pytest.mark.parametrize("token", ["", "vrt_unknown", "x" * 200, "é", "\ud800"])
+async def test_a_malformed_or_unknown_resume_token_resumes_nothing(token: str) -> None:
+    async with setting() as it:
+        opened = await it.open(via="whip")
+        await refused(resume(it, token), "resume_token_invalid", 401)
+        await refused(resume(it, opened.token), "resume_token_invalid", 401)
+        await refused(resume(it, opened.session_id), "resume_token_invalid", 401)
+
+
+async def test_a_resume_token_is_worth_nothing_to_another_principal_and_stays_good() -> None:
+    async with setting() as it:
+        opened = await it.open(via="whip", principal="alice")
+        await refused(resume(it, opened.resume_token, principal="bob"), "resume_token_invalid", 401)
+        assert (await resume(it, opened.resume_token, principal=ANONYMOUS)).session_id == opened.session_id
+
+
+async def test_a_resume_token_is_dead_with_its_session() -> None:
+    async with two_processes() as (here, there):
+        opened = await here.open(via="whip")
+        here.door.peer_connected(opened.session_id)
+        here.door.peer_lost(opened.session_id)
+        here.now_ms += RESUMABLE_MS
+        await here.door.expire()
+        await folded(there)
+        for at in (here, there):
+            await refused(resume(at, opened.resume_token), "resume_token_invalid", 401)
+
+
+async def test_resuming_where_the_call_is_keeps_its_leg_and_rotates_the_token() -> None:
+    async with setting() as it:
+        opened = await it.open(via="whip")
+        it.door.peer_connected(opened.session_id)
+        resumed = await resume(it, opened.resume_token)
+        assert it.host.story == [("opened", opened.session_id, "whip")]
+        await refused(resume(it, opened.resume_token), "resume_token_invalid", 401)
+        assert (await resume(it, resumed.resume_token)).session_id == opened.session_id
+
+
+async def test_a_resumed_session_waits_a_minute_for_its_peer_where_it_is_now() -> None:
+    async with two_processes() as (here, there):
+        opened = await here.open(via="whip")
+        await folded(there)
+        await resume(there, opened.resume_token)
+        await folded(here)
+        here.now_ms += RESUMABLE_MS
+        await here.door.expire()
+        assert here.host.story[1:] == [("moved", opened.session_id)]
+        there.now_ms += RESUMABLE_MS - 1
+        await there.door.expire()
+        assert there.registry.session(opened.session_id) is not None
+        there.now_ms += 1
+        await there.door.expire()
+        assert there.host.story[1:] == [("closed", opened.session_id, "expired")]
+
+
+async def test_a_session_resumed_elsewhere_as_it_expires_lives() -> None:
+    async with two_processes() as (here, there):
+        opened = await here.open(via="whip")
+        await folded(there)
+        here.now_ms += RESUMABLE_MS
+        here.bus.takes_releases = anyio.Event()
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(here.door.expire)
+            await resume(there, opened.resume_token)
+            here.bus.takes_releases.set()
+        await folded(here, there)
+        assert there.registry.session(opened.session_id) is not None
+        assert here.host.story[1:] == [("moved", opened.session_id)]
+
+
+async def test_a_call_with_the_session_token_brings_the_leg_along_and_a_socket_does_not() -> None:
+    async with two_processes() as (here, there):
+        opened = await here.open(via="ws")
+        assert opened.resume_token is None
+        await folded(there)
+        socket = await there.open(OTHER_ALIAS, token=opened.token, via="ws")
+        assert socket.session_id == socket.frontend_session_id == opened.session_id
+        assert there.host.story == []
+        call = await there.open(OTHER_ALIAS, token=opened.token, via="whip")
+        assert call.resume_token is not None
+        assert there.host.story == [
+            ("resumed", opened.session_id, opened.session_id),
+            ("bound", opened.session_id, OTHER_ALIAS),
+        ]
+
+
+async def test_a_name_alone_takes_no_call_away_from_another_process() -> None:
+    async with two_processes() as (here, there):
+        opened = await here.open(ALIAS, via="whip")
+        await folded(there)
+        await refused(there.open(ALIAS, via="whip"), "alias_in_use", 409)
+        assert (await there.open(ALIAS, via="ws")).session_id == opened.session_id
+
+
+async def test_a_full_process_resumes_nothing_and_the_token_stays_good() -> None:
+    async with two_processes() as (here, there):
+        opened = await here.open(via="whip")
+        await folded(there)
+        there.host.full = True
+        with pytest.raises(MediaError, match="no room"):
+            await resume(there, opened.resume_token)
+        there.host.full = False
+        assert (await resume(there, opened.resume_token)).session_id == opened.session_id
+
+
+async def test_a_process_that_stops_leaves_its_sessions_and_takes_none_back() -> None:
+    async with two_processes() as (here, there):
+        opened = await here.open(via="whip")
+        await folded(there)
+        here.host.full = True
+        here.door.leave_all()
+        with pytest.raises(MediaError, match="no room"):
+            await resume(here, opened.resume_token)
+        here.now_ms += RESUMABLE_MS
+        await here.door.expire()
+        assert (await resume(there, opened.resume_token)).session_id == opened.session_id
+
+
+async def test_each_process_counts_the_sessions_it_hosts() -> None:
+    def hosted() -> float:
+        return REGISTRY.get_sample_value("voxthread_sessions") or 0.0
+
+    before = hosted()
+    async with two_processes() as (here, there):
+        opened = await here.open(via="whip")
+        await folded(there)
+        await resume(there, opened.resume_token)
+        await folded(here)
+        assert hosted() == before + 1  # both processes of the test count into one registry of metrics
+        await there.door.close(opened.session_id, "ended")
+        assert hosted() == before
