@@ -16,9 +16,9 @@ from voxthread.bus.sqlite import SqliteBus
 async def main(file: Path, name: str, worker_id: str) -> None:
     async with SqliteBus(file) as bus, anyio.create_task_group() as tasks:
         tasks.start_soon(Pulse(bus, worker_id).run)
-        words = {"event": "began", "name": name, "worker_id": worker_id, "pid": os.getpid()}
-        os.write(2, json.dumps(words).encode() + b"\n")
         with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGUSR1) as signals:
+            words = {"event": "began", "name": name, "worker_id": worker_id, "pid": os.getpid()}
+            os.write(2, json.dumps(words).encode() + b"\n")
             async for received in signals:
                 if received == signal.SIGTERM:
                     break
