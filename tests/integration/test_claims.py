@@ -16,7 +16,7 @@ from structlog.testing import capture_logs
 from voxthread.bus.memory import MemoryBus
 from voxthread.bus.sqlite import SqliteBus
 from voxthread.core.failures import BusError
-from voxthread.core.workers import DeathNotice, Suspicion
+from voxthread.core.workers import DeathNotice
 from voxthread.observability.clock import now_ms
 from voxthread.observability.metrics import BUS_RECORDS_MALFORMED
 from voxthread.orchestrator.claims import PartitionClaims
@@ -169,18 +169,6 @@ async def test_a_drained_worker_hands_over_and_is_given_nothing_again() -> None:
         await workers.until(0, 8)
         await workers.start("c")
         await workers.until(0, 4, 4)
-
-
-async def test_a_suspected_partition_changes_its_owner() -> None:
-    async with fleet(MemoryBus(PARTITIONS)) as workers:
-        await workers.start("a")
-        await workers.start("b")
-        await workers.until(4, 4)
-        partition, epoch = next(iter(workers.epochs["a"].items()))
-        suspicion = Suspicion(session_id="session_1", partition=partition, epoch=epoch)
-        await workers.bus.append(Stream.CONTROL, 0, encode_control(suspicion))
-        await workers.until(3, 5)
-        assert workers.epochs["b"][partition] > epoch
 
 
 async def test_a_bus_that_is_away_at_the_start_is_waited_for() -> None:

@@ -222,14 +222,23 @@ def test_a_falsely_noticed_worker_loses_its_partitions_and_gets_a_share_again() 
     assert (len(first.ownership.held), len(second.ownership.held)) == (4, 4)
 
 
-def test_a_suspected_partition_is_taken_from_its_owner_and_only_that_one() -> None:
+def test_a_suspected_partition_is_taken_from_a_quiet_owner_before_its_lease_is_over() -> None:
     world, (first, second) = settled(2)
     partition = min(first.ownership.held)
-    epoch = first.ownership.held[partition]
+    world.stop(first)
     world.suspect(partition)
-    world.run(10)
-    assert first.told[-1] == Lost(partition, epoch)
-    assert (len(first.ownership.held), len(second.ownership.held)) == (3, 5)
+    world.run(700)
+    assert world.owner[partition][1] == second.id
+    assert len(second.ownership.held) == 5
+
+
+def test_a_suspected_owner_that_is_heard_of_keeps_what_it_owns() -> None:
+    world, (first, _) = settled(2)
+    held = dict(first.ownership.held)
+    for _ in range(20):
+        world.suspect(min(held))
+        world.run(250)
+    assert first.ownership.held == held
 
 
 def test_a_suspicion_that_nobody_could_act_on_is_forgotten() -> None:

@@ -27,7 +27,8 @@ class OwnershipPolicy:
     round_ms: int = 250
     """From any change of owners or workers to a move that is only for the sake of balance."""
     suspicion_ms: int = 2_000
-    """How long a suspicion is worth a claim."""
+    """How long a suspicion is worth a claim, should the owner be quiet too: one that sends heartbeats mends a
+    reply that does not go on itself."""
     repeat_ms: int = 24 * 3_600_000
     repeat_records: int = 50_000
     """After so long, or so many records on the claims, owners say again what they hold."""
@@ -207,6 +208,8 @@ class Ownership:
             return self._release_all(leftovers, now)
         ready = self._workers.ready()
         orphans = {partition for partition in self._partitions if self._is_orphan(partition, now)}
+        if any(self._is_suspected(partition, now) for partition in self._suspected):
+            self._look_no_later_than(now + self._policy.heartbeat_ms)
         loads = self._loads(ready, orphans)
         if self._worker_id not in ready:
             self._orphans.clear()
@@ -227,8 +230,13 @@ class Ownership:
             return True
         if tenure.owner == self._worker_id:
             return False
+        if self._is_suspected(partition, now) and self._workers.is_quiet(tenure.owner):
+            return True
+        return not self._workers.is_live(tenure.owner)
+
+    def _is_suspected(self, partition: int, now: int) -> bool:
         epoch, until_ms = self._suspected.get(partition, (0, 0))
-        return (epoch == tenure.epoch and now < until_ms) or not self._workers.is_live(tenure.owner)
+        return epoch == self._owners[partition].epoch and now < until_ms
 
     def _loads(self, ready: list[str], orphans: set[int]) -> dict[str, int]:
         loads = dict.fromkeys(ready, 0)
@@ -275,6 +283,8 @@ class Ownership:
                 round_ms = self._changed_ms + self._policy.round_ms
             case _:
                 return []
+        if self._workers.is_quiet(taker):  # it may be gone, and what was just taken from it must not go back
+            round_ms = max(round_ms, now + self._policy.heartbeat_ms)
         if now < round_ms:
             self._look_no_later_than(round_ms)
             return []

@@ -34,7 +34,7 @@ class DeathNotice:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Suspicion:
-    """This session's output is overdue from the owner of this epoch."""
+    """This session's output is overdue from the owner of this epoch: it is gone, or its agent is slow."""
 
     session_id: str
     partition: int
@@ -48,6 +48,8 @@ ControlRecord = Heartbeat | DeathNotice | Suspicion
 class LivenessPolicy:
     lease_ms: int = 1_000
     """Of a worker silent for so long others say that it is dead."""
+    quiet_ms: int = 400
+    """Of a worker that is suspected so much silence is enough: two heartbeats that did not come."""
     pause_ms: int = 500
     """A longer pause between two heartbeats of one's own counts as no more."""
     settling_ms: int = 2_000
@@ -85,6 +87,13 @@ class Workers:
     def is_live(self, worker_id: str) -> bool:
         worker = self._workers.get(worker_id)
         return worker is not None and not worker.is_dead
+
+    def is_quiet(self, worker_id: str) -> bool:
+        """Whether a word of it is overdue, which alone means little."""
+        worker = self._workers.get(worker_id)
+        if worker is None:
+            return True
+        return max(worker.heard_ms, self._settled_ms) <= self._clock_ms - self._policy.quiet_ms
 
     def ready(self) -> list[str]:
         """The workers that live and may own partitions, in an order that all share."""
