@@ -66,6 +66,12 @@ class TurnConfig(_Section):
     """A caller who speaks this long over the agent interrupts it."""
     max_utterance_ms: int = 60_000
     """A caller who does not stop is answered after so long."""
+    idle_ms: int = 0
+    """After so long without a word the agent asks whether the caller is there, twice at most; 0 never does."""
+    filler_ms: int = 0
+    """An answer not begun for so long is preceded by a word of patience; 0 says none."""
+    max_session_ms: int = 7_200_000
+    """A call ends after so long, with a goodbye."""
     speculate: bool = False
     """Start the reply as soon as there is a transcript, before the turn is confirmed."""
 
