@@ -26,7 +26,8 @@ from voxthread.core.events import (
 from voxthread.gateway.events import SocketLimits, create_events_routes
 from voxthread.gateway.hub import EventHub
 from voxthread.gateway.whip import create_whip_routes
-from voxthread.sessions.door import SessionDoor, Via
+from voxthread.sessions.door import SessionDoor
+from voxthread.sessions.host import Via
 from voxthread.sessions.identity import SessionIdMint
 from voxthread.sessions.invalid_ids import InvalidIds
 from voxthread.sessions.registry import SessionRegistry

@@ -122,6 +122,7 @@ def _keep_secrets(secrets: set[str], monkeypatch: pytest.MonkeyPatch) -> None:
         for sdp in (offer, answer.sdp):
             secrets.update(re.findall(r"(?m)^a=(?:ice-ufrag|ice-pwd|fingerprint):(\S.*?)\s*$", sdp))
         secrets.update((answer.session_token, answer.location.rpartition("/")[2]))
+        secrets.add(answer.resume_token or "no resume token")
         return answer
 
     monkeypatch.setattr(WhipClient, "place", placed)

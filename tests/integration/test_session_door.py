@@ -13,8 +13,9 @@ from prometheus_client import REGISTRY
 
 from voxthread.bus.memory import MemoryBus
 from voxthread.core.failures import BusError, MediaError, SessionError
-from voxthread.sessions.door import OpenedSession, SessionDoor, Via
+from voxthread.sessions.door import OpenedSession, SessionDoor
 from voxthread.sessions.errors import http_status
+from voxthread.sessions.host import Via
 from voxthread.sessions.hosted import RESUMABLE_MS
 from voxthread.sessions.identity import SessionIdMint
 from voxthread.sessions.invalid_ids import InvalidIds

@@ -217,6 +217,18 @@ async def test_sessions_past_the_greatest_age_expire_and_younger_ones_stay() -> 
         assert registry.session(young.session_id) == young
 
 
+async def test_a_process_that_lives_ends_its_old_sessions_itself_and_others_those_of_the_dead() -> None:
+    now_ms = 1_753_590_741_399
+    bus = MemoryBus()
+    async with running(bus, bus, now_ms=lambda: now_ms) as [here, there]:
+        session, _ = await create(here)
+        await create(there)
+        now_ms += SESSION_MAX_MS + 59_999
+        assert session.session_id not in await there.expire()
+        now_ms += 1
+        assert session.session_id in await there.expire()
+
+
 async def test_another_process_resolves_what_one_has_bound_also_when_it_starts_later() -> None:
     bus = MemoryBus()
     async with running(bus) as [here]:

@@ -5,7 +5,8 @@ from contextlib import suppress
 from voxthread.core.failures import MediaError
 from voxthread.gateway.hub import EventHub
 from voxthread.media.legs import Legs
-from voxthread.sessions.door import SessionDoor, Via
+from voxthread.sessions.door import SessionDoor
+from voxthread.sessions.host import Via
 from voxthread.wire.claims import SessionClaim
 from voxthread.wire.facts import FrontendBound, IdRefused, LegResumed, SessionOpened
 

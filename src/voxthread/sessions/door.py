@@ -17,7 +17,6 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import cycle
-from typing import Literal, Protocol
 
 import anyio
 
@@ -27,6 +26,7 @@ from voxthread.observability import clock
 from voxthread.observability.logs import get_logger
 from voxthread.observability.metrics import SESSIONS_CLOSED, SESSIONS_CREATED
 from voxthread.sessions import errors
+from voxthread.sessions.host import SessionHost, Via
 from voxthread.sessions.hosted import HostedSessions, Peer
 from voxthread.sessions.invalid_ids import InvalidIds
 from voxthread.sessions.keyed_locks import KeyedLocks
@@ -43,8 +43,6 @@ from voxthread.wire.claims import SessionClaim
 
 log = get_logger(__name__)
 
-Via = Literal["whip", "ws"]
-
 _EXPIRY_S = 1.0
 _ROLLBACK_S = 1.0
 
@@ -60,38 +58,6 @@ class OpenedSession:
     resume_token: str | None
     partition: int
     is_new: bool
-
-
-class SessionHost(Protocol):
-    """What the process that hosts a session does as the session comes, is named and goes."""
-
-    def check_room(self) -> None:
-        """Raises `VoiceError` while no more sessions can be hosted."""
-        ...
-
-    async def session_opened(self, session: SessionClaim, via: Via) -> None:
-        """Before anybody learns of the session. A `VoiceError` raised here undoes it and is the answer."""
-        ...
-
-    async def leg_resumed(self, session: SessionClaim, epoch: int, frontend_session_id: str) -> None:
-        """A session of another process is hosted here from now on, under this epoch. May raise `VoiceError`."""
-        ...
-
-    def leg_moved(self, session_id: str) -> None:
-        """The session is hosted elsewhere from now on."""
-        ...
-
-    async def frontend_bound(self, session_id: str, frontend_session_id: str) -> None:
-        """A session that was opened without an alias has got one."""
-        ...
-
-    async def id_refused(self, session_id: str, rule: str) -> None:
-        """Somebody who holds the session's token proposed an id for it that breaks `rule`."""
-        ...
-
-    async def session_closed(self, session_id: str, reason: str) -> None:
-        """Once for each session that ends here; its id, alias and tokens name nothing any more."""
-        ...
 
 
 class SessionDoor:

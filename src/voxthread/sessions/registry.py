@@ -37,6 +37,9 @@ log = get_logger(__name__)
 SESSION_MAX_MS: Final = 24 * 3_600_000
 """No session is longer: far less than the log keeps claims, so that no living session is ever forgotten."""
 
+_ORPHANED_MS = 60_000
+"""After which a session that is too old is ended for the process that should have done so."""
+
 _MINT_ATTEMPTS = 8
 _CLAIMS_IN_FLIGHT = 256  # bounds how far the fold can lag behind what this process appends
 _ROLLBACK_S = 1.0
@@ -249,10 +252,11 @@ class SessionRegistry:
         self._living(media_session_id)
 
     async def expire(self) -> list[str]:
-        """Close every session older than `SESSION_MAX_MS`, whichever process made it; their ids."""
+        """Close every session older than `SESSION_MAX_MS`, those of others a little later; their ids."""
         expired: list[str] = []
         while (oldest := self._table.oldest()) is not None:
-            if oldest.at_ms + SESSION_MAX_MS > self._now_ms():
+            grace_ms = 0 if self.hosts(oldest.session_id) else _ORPHANED_MS
+            if oldest.at_ms + SESSION_MAX_MS + grace_ms > self._now_ms():
                 break
             await self._release(oldest.session_id, "expired", media_id="")
             expired.append(oldest.session_id)
