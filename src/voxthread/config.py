@@ -50,8 +50,10 @@ class TurnConfig(_Section):
     """Silero probability at which a frame is speech; 0.15 less is needed to stay in it."""
     vad_start_ms: int = 96
     """Speech this long starts an utterance."""
+    vad_pause_ms: int = 96
+    """Silence this long has words and verdict made ready, which takes about the rest of `vad_stop_ms`."""
     vad_stop_ms: int = 192
-    """Silence this long asks whether the turn is over."""
+    """Silence this long is the end of speech, and of the turn if the end-of-turn model believes so."""
     endpoint_ms: int = 500
     """Silence that ends a turn when the end-of-turn model has not said otherwise."""
     incomplete_endpoint_ms: int = 1_500

@@ -23,6 +23,8 @@ _age = st.sampled_from([0, 0, 0, 0, 1, 2])
 _words = st.sampled_from(["", "hi", "mm-hm", "stop", "book a room", "five five five"])
 _step = st.one_of(
     st.just(("started",)),
+    st.just(("paused",)),
+    st.just(("continued",)),
     st.just(("stopped",)),
     st.just(("deadline",)),
     st.tuples(st.just("predicted"), _age, st.sampled_from([0.1, 0.9])),
@@ -51,6 +53,18 @@ _policies = st.builds(
     line_notice=st.sampled_from(["", "I lost you."]),
     backchannels=st.just(frozenset({"mm-hm"})),
 )
+
+
+_PLAIN: dict[str, i.Input | None] = {
+    "started": i.SpeechStarted(speech_ms=96),
+    "paused": i.SpeechPaused(silence_ms=96),
+    "continued": i.SpeechContinued(),
+    "stopped": i.SpeechStopped(silence_ms=192),
+    "deadline": None,
+    "interrupt": i.InterruptReceived(),
+    "greet": i.SpeechRequested(text="Hello."),
+    "line_resumed": i.LineResumed(),
+}
 
 
 @dataclass
@@ -112,12 +126,8 @@ class Run:
 
     def step(self, step: tuple[object, ...]) -> None:  # noqa: PLR0912 - a table of constructors
         match step:
-            case ("started",):
-                self.tell(i.SpeechStarted(speech_ms=96))
-            case ("stopped",):
-                self.tell(i.SpeechStopped(silence_ms=192))
-            case ("deadline",):
-                self.tell(None)
+            case (str(name),):
+                self.tell(_PLAIN[name])
             case ("predicted", int(age), float(probability)):
                 self.tell(i.EndOfTurnPredicted(utterance_id=self.utterance(age), probability=probability))
             case ("transcript", int(age), str(text), bool(final)):
@@ -126,10 +136,6 @@ class Run:
                 self.tell(i.TranscriptionFailed(utterance_id=self.utterance(age), failure=BROKEN))
             case ("typed", str(text)):
                 self.tell(i.TextReceived(text=text))
-            case ("interrupt",):
-                self.tell(i.InterruptReceived())
-            case ("greet",):
-                self.tell(i.SpeechRequested(text="Hello."))
             case ("delta", int(age)):
                 self.tell(i.ReplyDelta(turn_id=self.turn(age), text="word "))
             case ("clause", int(age)):
@@ -151,9 +157,6 @@ class Run:
             case ("line_lost", int(age), int(heard_ms)):
                 self.tell(i.LineLost(heard_turn_id=self.turn(age), heard_ms=heard_ms))
                 assert self.machine.state is not State.USER_SPEAKING or self.machine.is_line_lost
-            case ("line_resumed",):
-                self.tell(i.LineResumed())
-                assert not self.machine.is_line_lost or self.machine.state is State.CLOSED
             case _:
                 pass
 

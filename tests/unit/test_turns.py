@@ -30,6 +30,47 @@ def test_endpointing_complete_turn_is_answered_once_the_model_says_so() -> None:
     assert (reply.utterance, reply.history) == ("what time is breakfast", ())
 
 
+def test_user_speaking_pause_has_words_and_verdict_ready_when_it_is_the_end() -> None:
+    scene = Scene()
+    scene.hears(i.SpeechStarted())
+    assert kinds(scene.hears(i.SpeechPaused(silence_ms=96))) == ["FinishTranscription", "PredictEndOfTurn"]
+    scene.hears(
+        i.TranscriptUpdated(utterance_id=1, text="what time is breakfast", final=True),
+        i.EndOfTurnPredicted(utterance_id=1, probability=0.9),
+    )
+    scene.waits(104)
+    done = kinds(scene.hears(i.SpeechStopped(silence_ms=200)))
+    assert "StartReply" in done
+    assert "FinishTranscription" not in done
+
+
+def test_user_speaking_pause_within_a_sentence_makes_its_results_void() -> None:
+    scene = Scene()
+    scene.hears(i.SpeechStarted(), i.SpeechPaused(silence_ms=96), i.SpeechContinued())
+    scene.hears(
+        i.TranscriptUpdated(utterance_id=1, text="my number is", final=True),
+        i.EndOfTurnPredicted(utterance_id=1, probability=0.9),
+    )
+    done = scene.hears(i.SpeechStopped(silence_ms=200))
+    assert kinds(done) == ["FinishTranscription", "user.speech_stopped", "PredictEndOfTurn"]
+    assert scene.machine.state is State.ENDPOINTING
+
+
+def test_user_speaking_text_of_an_earlier_pause_is_not_taken_for_that_of_the_last() -> None:
+    scene = Scene()
+    scene.hears(
+        i.SpeechStarted(), i.SpeechPaused(silence_ms=96), i.SpeechContinued(), i.SpeechPaused(silence_ms=96)
+    )
+    scene.hears(
+        i.TranscriptUpdated(utterance_id=1, text="my number", final=True),
+        i.EndOfTurnPredicted(utterance_id=1, probability=0.9),
+        i.SpeechStopped(silence_ms=200),
+    )
+    assert scene.machine.state is State.ENDPOINTING
+    scene.hears(i.TranscriptUpdated(utterance_id=1, text="my number is five", final=True))
+    assert scene.last(do.StartReply).utterance == "my number is five"
+
+
 def test_endpointing_unfinished_turn_waits_longer_and_asks_again() -> None:
     scene = Scene()
     scene.says("my number is")

@@ -50,6 +50,7 @@ def speech_policy(config: TurnConfig) -> SpeechPolicy:
         threshold=config.vad_threshold,
         release=max(0.0, config.vad_threshold - _RELEASE_BELOW_THRESHOLD),
         start_ms=config.vad_start_ms,
+        pause_ms=config.vad_pause_ms,
         stop_ms=config.vad_stop_ms,
     )
 

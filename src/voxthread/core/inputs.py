@@ -18,6 +18,18 @@ class SpeechStarted:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SpeechPaused:
+    """Silence was heard, too short yet to say that speech has stopped; the last speech was `silence_ms` ago."""
+
+    silence_ms: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SpeechContinued:
+    """It was a pause between two sounds."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SpeechStopped:
     """Silence was heard; the last speech was `silence_ms` ago."""
 
@@ -134,6 +146,8 @@ class SessionEnded:
 
 Input = (
     SpeechStarted
+    | SpeechPaused
+    | SpeechContinued
     | SpeechStopped
     | EndOfTurnPredicted
     | TranscriptUpdated

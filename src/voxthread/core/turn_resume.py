@@ -30,17 +30,22 @@ def resume(snapshot: TurnSnapshot, now: int) -> tuple[TurnSnapshot, list[Effect]
     if over:
         effects.append(FlushPlayout(turn_id=over))
     if utterance is not None:
+        utterance = replace(utterance, texts_owed=int(_wants_text(utterance)))
         effects += _resume_utterance(utterance, is_asking=Deadline.ASK in deadlines)
     if reply is not None:
         effects.append(resume_reply(reply, snapshot.history))
         is_held = snapshot.state is State.OVERLAP
         effects.append((HoldPlayout if is_held else ResumePlayout)(turn_id=reply.turn_id))
-    return replace(snapshot, at_ms=now, deadlines=deadlines), effects
+    return replace(snapshot, at_ms=now, deadlines=deadlines, utterance=utterance), effects
+
+
+def _wants_text(utterance: Utterance) -> bool:
+    return (utterance.is_paused or utterance.ended_ms is not None) and not utterance.is_final
 
 
 def _resume_utterance(utterance: Utterance, *, is_asking: bool) -> list[Effect]:
     effects: list[Effect] = [StartTranscription(utterance_id=utterance.id)]
-    if utterance.ended_ms is not None and not utterance.is_final:
+    if _wants_text(utterance):
         effects.append(FinishTranscription(utterance_id=utterance.id))
     if is_asking:
         effects.append(PredictEndOfTurn(utterance_id=utterance.id))

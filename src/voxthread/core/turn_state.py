@@ -87,11 +87,21 @@ class Utterance:
     transcript_ms: int | None = None
     """When the final text came."""
     failure: Failure | None = None
+    is_paused: bool = False
+    """Silence has begun that may be the end of it."""
+    completeness: float | None = None
+    """How probable it is that it is over, as far as asked since it paused."""
+    texts_owed: int = 0
+    """Final texts asked for and not given yet; the one asked for last covers all the speech so far."""
+
+    def text_given(self) -> None:
+        self.texts_owed = max(0, self.texts_owed - 1)
 
     def resume(self) -> None:
-        self.is_final = False
+        self.is_final = self.is_paused = False
         self.ended_ms = None
         self.transcript_ms = None
+        self.completeness = None
 
 
 @dataclass(slots=True)

@@ -15,6 +15,9 @@ TRANSITIONS: dict[tuple[State, type[Input]], str] = {
     (_S.LISTENING, i.TextReceived): "text_received",
     (_S.LISTENING, i.SpeechRequested): "speech_requested",
     (_S.USER_SPEAKING, i.SpeechStopped): "speech_stopped",
+    (_S.USER_SPEAKING, i.SpeechPaused): "speech_paused",
+    (_S.USER_SPEAKING, i.SpeechContinued): "speech_continued",
+    (_S.USER_SPEAKING, i.EndOfTurnPredicted): "end_of_turn_predicted_speaking",
     (_S.USER_SPEAKING, i.TranscriptUpdated): "transcript_speaking",
     (_S.USER_SPEAKING, i.TranscriptionFailed): "transcription_failed",
     (_S.USER_SPEAKING, i.TextReceived): "text_received",
@@ -50,6 +53,8 @@ TRANSITIONS: dict[tuple[State, type[Input]], str] = {
     (_S.SPEAKING, i.PlayoutDrained): "playout_drained",
     (_S.OVERLAP, i.SpeechStarted): "speech_resumed_overlap",
     (_S.OVERLAP, i.SpeechStopped): "speech_stopped_overlap",
+    (_S.OVERLAP, i.SpeechPaused): "speech_paused",
+    (_S.OVERLAP, i.SpeechContinued): "speech_continued",
     (_S.OVERLAP, i.TranscriptUpdated): "transcript_overlap",
     (_S.OVERLAP, i.TranscriptionFailed): "transcription_failed_overlap",
     (_S.OVERLAP, i.TextReceived): "text_received",
@@ -75,21 +80,22 @@ _OF_A_REPLY: tuple[type[Input], ...] = (
     i.PlayoutAdvanced,
     i.PlayoutDrained,
 )
+_WITHIN_SPEECH: tuple[type[Input], ...] = (i.SpeechPaused, i.SpeechContinued)
 _OF_AN_UTTERANCE: tuple[type[Input], ...] = (i.EndOfTurnPredicted, i.TranscriptUpdated, i.TranscriptionFailed)
 
 IGNORED: dict[State, tuple[type[Input], ...]] = {
     # No reply and no utterance is live; a stop is the end of speech that was answered by typing.
-    _S.LISTENING: (i.SpeechStopped, i.InterruptReceived, *_OF_AN_UTTERANCE, *_OF_A_REPLY),
-    # The agent does not greet over the caller; a prediction from before the caller went on is void.
+    _S.LISTENING: (i.SpeechStopped, i.InterruptReceived, *_WITHIN_SPEECH, *_OF_AN_UTTERANCE, *_OF_A_REPLY),
+    # The agent does not greet over the caller.
     _S.USER_SPEAKING: (
         i.SpeechStarted,
-        i.EndOfTurnPredicted,
         i.InterruptReceived,
         i.SpeechRequested,
         *_OF_A_REPLY,
     ),
     # Speculative audio is kept back, so none of it can be played.
     _S.ENDPOINTING: (
+        *_WITHIN_SPEECH,
         i.SpeechStopped,
         i.InterruptReceived,
         i.SpeechRequested,
@@ -97,11 +103,12 @@ IGNORED: dict[State, tuple[type[Input], ...]] = {
         i.PlayoutDrained,
     ),
     # The answered utterance may still have results under way.
-    _S.THINKING: (i.SpeechStopped, i.SpeechRequested, *_OF_AN_UTTERANCE),
-    _S.SPEAKING: (i.SpeechStopped, i.SpeechRequested, *_OF_AN_UTTERANCE),
+    _S.THINKING: (*_WITHIN_SPEECH, i.SpeechStopped, i.SpeechRequested, *_OF_AN_UTTERANCE),
+    _S.SPEAKING: (*_WITHIN_SPEECH, i.SpeechStopped, i.SpeechRequested, *_OF_AN_UTTERANCE),
     _S.OVERLAP: (i.SpeechRequested, i.EndOfTurnPredicted),
     _S.CLOSED: (
         i.SpeechStarted,
+        *_WITHIN_SPEECH,
         i.SpeechStopped,
         i.TextReceived,
         i.InterruptReceived,

@@ -77,6 +77,8 @@ class TurnMachine(ReplySteps):
             self.stale_inputs += 1
             return []
         self._at_ms = now
+        if isinstance(fact, inputs.TranscriptUpdated) and fact.final:
+            self._live_utterance().text_given()
         transition = TRANSITIONS.get((self._state, type(fact)))
         if transition is not None:
             getattr(self, transition)(fact, now)
@@ -126,21 +128,38 @@ class TurnMachine(ReplySteps):
         else:
             self.speech_resumed(fact, now)
 
+    def speech_paused(self, fact: inputs.SpeechPaused, now: int) -> None:
+        """Have the words and the verdict ready by the time that silence has lasted long enough to be a stop."""
+        utterance = self._live_utterance()
+        utterance.is_paused = True
+        self._finish_transcription(utterance)
+        if self._state is _S.USER_SPEAKING:
+            self._do(PredictEndOfTurn(utterance_id=utterance.id))
+
+    def speech_continued(self, fact: inputs.SpeechContinued, now: int) -> None:
+        self._live_utterance().resume()
+
     def speech_stopped(self, fact: inputs.SpeechStopped, now: int) -> None:
         utterance = self._live_utterance()
         utterance.ended_ms = now - fact.silence_ms
-        self._do(FinishTranscription(utterance_id=utterance.id))
+        if not utterance.is_paused:
+            self._finish_transcription(utterance)
         self._publish(events.UserSpeechStopped(utterance_id=utterance.id))
         if utterance.failure is not None:
             self._fail_utterance(utterance.failure, now)
         else:
-            self._wait_for_endpoint(self._policy.endpoint.patience_ms(None), now)
+            self._wait_for_endpoint(now)
 
-    def _wait_for_endpoint(self, patience_ms: int, now: int) -> None:
+    def _finish_transcription(self, utterance: Utterance) -> None:
+        utterance.texts_owed += 1
+        self._do(FinishTranscription(utterance_id=utterance.id))
+
+    def _wait_for_endpoint(self, now: int) -> None:
         utterance = self._live_utterance()
         ended_ms = utterance.ended_ms if utterance.ended_ms is not None else now
-        endpoint_ms = max(now, ended_ms + patience_ms)
-        self._do(PredictEndOfTurn(utterance_id=utterance.id))
+        endpoint_ms = max(now, ended_ms + self._policy.endpoint.patience_ms(utterance.completeness))
+        if utterance.completeness is None:
+            self._do(PredictEndOfTurn(utterance_id=utterance.id))
         self._enter(
             _S.ENDPOINTING,
             {
@@ -155,9 +174,14 @@ class TurnMachine(ReplySteps):
         """The caller does not stop: answer what was said so far."""
         utterance = self._live_utterance()
         utterance.ended_ms = now
-        self._do(FinishTranscription(utterance_id=utterance.id))
+        self._finish_transcription(utterance)
         self._publish(events.UserSpeechStopped(utterance_id=utterance.id))
         self._enter(_S.ENDPOINTING, {Deadline.ENDPOINT: now, Deadline.GRACE: now + self._policy.stt_grace_ms})
+
+    def end_of_turn_predicted_speaking(self, fact: inputs.EndOfTurnPredicted, now: int) -> None:
+        utterance = self._live_utterance()
+        if utterance.is_paused:
+            utterance.completeness = fact.probability
 
     def end_of_turn_predicted(self, fact: inputs.EndOfTurnPredicted, now: int) -> None:
         if Deadline.ENDPOINT not in self._deadlines:
@@ -178,7 +202,8 @@ class TurnMachine(ReplySteps):
         utterance = self._live_utterance()
         utterance.text = fact.text
         # A final text asked for before the caller went on speaking does not cover the rest.
-        if fact.final and utterance.ended_ms is not None:
+        has_paused = utterance.is_paused or utterance.ended_ms is not None
+        if fact.final and has_paused and not utterance.texts_owed:
             utterance.is_final = True
             utterance.transcript_ms = now
         if fact.text:
@@ -187,7 +212,7 @@ class TurnMachine(ReplySteps):
     def transcript_speaking(self, fact: inputs.TranscriptUpdated, now: int) -> None:
         """The last word of an interim text is the one most likely to change, so it is not prepared for."""
         self.transcript_updated(fact, now)
-        settled = fact.text.rpartition(" ")[0]
+        settled = fact.text if self._live_utterance().is_final else fact.text.rpartition(" ")[0]
         if settled:
             self._do(PrepareReply(history=self._history.messages, utterance=settled))
 
@@ -329,13 +354,18 @@ class TurnMachine(ReplySteps):
         """Too short to be an interruption by length alone: the words decide."""
         utterance = self._live_utterance()
         utterance.ended_ms = now - fact.silence_ms
-        self._do(FinishTranscription(utterance_id=utterance.id))
+        if not utterance.is_paused:
+            self._finish_transcription(utterance)
+        elif utterance.is_final:
+            self._judge_overlap(utterance, now)
+            return
         self._enter(_S.OVERLAP, {Deadline.GRACE: now + self._policy.stt_grace_ms})
 
     def transcript_overlap(self, fact: inputs.TranscriptUpdated, now: int) -> None:
         self.transcript_updated(fact, now)
         utterance = self._live_utterance()
-        if utterance.is_final or means_interruption(utterance.text, self._policy.backchannels):
+        has_stopped = utterance.is_final and utterance.ended_ms is not None
+        if has_stopped or means_interruption(utterance.text, self._policy.backchannels):
             self._judge_overlap(utterance, now)
 
     def transcription_failed_overlap(self, fact: inputs.TranscriptionFailed, now: int) -> None:
@@ -369,7 +399,7 @@ class TurnMachine(ReplySteps):
             self._fail_utterance(utterance.failure, now)
         else:
             self._publish(events.UserSpeechStopped(utterance_id=utterance.id))
-            self._wait_for_endpoint(self._policy.endpoint.patience_ms(None), now)
+            self._wait_for_endpoint(now)
 
     def interrupt_received(self, fact: inputs.InterruptReceived, now: int) -> None:
         state = self._state

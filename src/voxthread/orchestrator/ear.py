@@ -5,8 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from voxthread.core.audio import SPEECH_RATE_HZ, PcmFrame
-from voxthread.core.inputs import SpeechStarted, SpeechStopped
-from voxthread.core.speech import SpeechSegmenter
+from voxthread.core.speech import Edge, SpeechSegmenter
 from voxthread.orchestrator.ports import OpusDecoder, VoiceActivity
 from voxthread.wire.audio import AudioRecord
 
@@ -24,8 +23,10 @@ class Heard:
     """One frame, and the edge of speech it lies on, if any."""
 
     frame: PcmFrame
-    edge: SpeechStarted | SpeechStopped | None
+    edge: Edge | None
     is_speech: bool
+    is_paused: bool
+    """Speech, as far as one can know, but silent by now."""
 
 
 class Ear:
@@ -41,9 +42,9 @@ class Ear:
         self._preroll: deque[PcmFrame] = deque()
         self._trail: deque[tuple[int, int]] = deque()
 
-    def assume(self, *, is_speaking: bool) -> None:
+    def assume(self, *, is_speaking: bool, is_paused: bool = False) -> None:
         """Believe what the ear before this one had told, to the frame."""
-        self._segmenter.assume(is_speaking=is_speaking)
+        self._segmenter.assume(is_speaking=is_speaking, is_paused=is_paused)
 
     @property
     def warm_position(self) -> int | None:
@@ -85,4 +86,9 @@ class Ear:
             del self._pending[: self._frame_bytes]
             self._heard_samples += frame.samples
             edge = self._segmenter.feed(self._voice.probability(frame), frame.duration_ms)
-            yield Heard(frame=frame, edge=edge, is_speech=self._segmenter.is_speaking)
+            yield Heard(
+                frame=frame,
+                edge=edge,
+                is_speech=self._segmenter.is_speaking,
+                is_paused=self._segmenter.is_paused,
+            )

@@ -29,8 +29,14 @@ class _Utterance:
         self.id = utterance_id
         self.audio = audio
         self.window = bytearray()
+        self.withheld: list[PcmFrame] = []
         self.transcription = anyio.CancelScope()
         self.prediction: anyio.CancelScope | None = None
+
+    def show(self, frame: PcmFrame) -> None:
+        """To the end-of-turn model, which hears the newest seconds."""
+        self.window += frame.pcm
+        del self.window[:-_TURN_WINDOW_BYTES]
 
     def end(self) -> None:
         self.audio.close()
@@ -58,16 +64,24 @@ class Listening:
         self._tasks.start_soon(self._transcribe, self._utterance, receive)
 
     def feed(self, frame: PcmFrame) -> None:
+        """Speech, after whatever was withheld before it."""
+        if (utterance := self._utterance) is not None:
+            utterance.show(frame)
+            for each in (*utterance.withheld, frame):
+                self._offer(utterance, each)
+            utterance.withheld.clear()
+
+    def withhold(self, frame: PcmFrame) -> None:
+        """Silence that may be a pause, or the end: then the transcript of what came before it stands."""
         if self._utterance is not None:
-            self._utterance.window += frame.pcm
-            del self._utterance.window[:-_TURN_WINDOW_BYTES]
-            self._offer(self._utterance, frame)
+            self._utterance.show(frame)
+            self._utterance.withheld.append(frame)
 
     def feed_silence(self, frame: PcmFrame) -> None:
-        """Silence inside an utterance: only the end-of-turn model wants to hear how long it is."""
+        """Silence behind the end: only the end-of-turn model wants to hear how long it is."""
         if self._utterance is not None:
-            self._utterance.window += frame.pcm
-            del self._utterance.window[:-_TURN_WINDOW_BYTES]
+            self._utterance.show(frame)
+            self._utterance.withheld.clear()
 
     def finish(self, utterance_id: int) -> None:
         if self._utterance is not None and self._utterance.id == utterance_id:

@@ -229,9 +229,11 @@ class Session:
         for position, record in past.audio:
             for heard in self._ear.hear(record, position):
                 self._feed(heard)
-        is_speaking = turn.utterance is not None and turn.utterance.ended_ms is None
-        self._ear.assume(is_speaking=is_speaking)
-        if is_speaking:
+        speaking = turn.utterance if turn.utterance and turn.utterance.ended_ms is None else None
+        self._ear.assume(
+            is_speaking=speaking is not None, is_paused=speaking is not None and speaking.is_paused
+        )
+        if speaking is not None:
             for frame in self._ear.take_preroll():
                 self._listening.feed(frame)
         self._audio_position = past.snapshot.audio_position if turn.utterance else None
@@ -271,17 +273,20 @@ class Session:
 
     async def _hear(self, record: AudioRecord) -> None:
         for heard in self._ear.hear(record, self._in_position):
-            if isinstance(heard.edge, inputs.SpeechStarted):
+            has_started = isinstance(heard.edge, inputs.SpeechStarted)
+            if has_started:
                 await self._tell(heard.edge)
             self._feed(heard)
-            if isinstance(heard.edge, inputs.SpeechStopped):
+            if heard.edge is not None and not has_started:
                 await self._tell(heard.edge)
 
     def _feed(self, heard: Heard) -> None:
         if isinstance(heard.edge, inputs.SpeechStarted):
             for frame in self._ear.take_preroll():
                 self._listening.feed(frame)
-        if heard.is_speech or heard.edge is not None:
+        if heard.is_paused and heard.edge is None:
+            self._listening.withhold(heard.frame)
+        elif heard.is_speech:
             self._listening.feed(heard.frame)
         else:
             self._listening.feed_silence(heard.frame)
