@@ -10,7 +10,7 @@ import anyio
 from voxthread.chaos.failures import ChaosError
 from voxthread.chaos.outcome import Blow
 from voxthread.chaos.plan import How, Target
-from voxthread.chaos.processes import strike
+from voxthread.chaos.processes import kill
 from voxthread.chaos.server import ChaosServer
 from voxthread.observability.clock import now_us
 from voxthread.supervisor.state_dir import RoleRecord
@@ -99,7 +99,7 @@ class Blows:
         at_us = now_us()
         self._stopped = [self._server.supervisor_pid, role.pid]
         for pid in self._stopped:
-            strike(pid, signal.SIGSTOP)
+            os.kill(pid, signal.SIGSTOP)
         return Blow(role=role.name, pid=role.pid, at_us=at_us)
 
     async def _owner(self, session_id: str) -> RoleRecord:
@@ -125,7 +125,7 @@ class Blows:
 
 def _killed(role: str, pid: int) -> Blow:
     at_us = now_us()
-    strike(pid, signal.SIGKILL)
+    kill(pid)
     return Blow(role=role, pid=pid, at_us=at_us)
 
 

@@ -22,7 +22,7 @@ STUCK_MS: Final = 10_000
 """A session that has not ended so long after it was hung up is stuck."""
 
 _LOOK_S: Final = 0.1
-_PATIENCE: Final = Patience(reply_ms=60_000, greeting_ms=15_000)
+PATIENCE: Final = Patience(reply_ms=60_000, greeting_ms=15_000)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,7 +53,7 @@ async def ask(
 ) -> Heard:
     """Call, ask, hear the answer out, hang up, and see the session end. `on_asking` is called as the first
     sound leaves. Raises `CallError`."""
-    async with open_call(url, agent=question.agent, patience=_PATIENCE, on_event=witness.take) as call:
+    async with open_call(url, agent=question.agent, patience=PATIENCE, on_event=witness.take) as call:
         witness.session_id, witness.call = call.session_id, call
         await call.greeting()
         witness.spoken = spoken = call.start_saying(question.utterance)

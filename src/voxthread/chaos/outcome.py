@@ -6,7 +6,8 @@ from typing import Any
 
 from voxthread.chaos.pauses import Sound, added_silence_ms, sound_ms
 from voxthread.chaos.plan import Moment, Phase
-from voxthread.chaos.texts import sentences_repeated, words_missing
+from voxthread.chaos.texts import sentences_repeated, words_missing, words_of
+from voxthread.wire.events import format_instant
 
 History = tuple[tuple[str, str], ...]
 """What the caller said and what was heard of the answer, turn by turn, as the server tells it."""
@@ -118,10 +119,13 @@ class Run:
     def history_equal(self) -> bool | None:
         if self.heard is None or self.undisturbed is None:
             return None
-        if self.agent == DETERMINISTIC:
-            return self.heard.history == self.undisturbed.history
-        asked = [user for user, _ in self.undisturbed.history]
-        return [user for user, _ in self.heard.history] == asked
+        return self._words(self.heard.history) == self._words(self.undisturbed.history)
+
+    def _words(self, history: History) -> list[list[str]]:
+        """Of both sides where the agent always says the same, else of the caller's; words, because capitals
+        and stops come and go with what speech-to-text heard before them."""
+        sides = 2 if self.agent == DETERMINISTIC else 1
+        return [words_of(text) for turn in history for text in turn[:sides]]
 
     def _expected(self, heard: Heard, undisturbed: Heard) -> str:
         return undisturbed.heard_text if self.agent == DETERMINISTIC else heard.agent_text
@@ -141,7 +145,12 @@ def run_json(run: Run) -> dict[str, Any]:
         "fraction": round(run.moment.fraction, 4),
         "struck": None
         if blow is None
-        else {"role": blow.role, "pid": blow.pid, "phase": None if blow.phase is None else blow.phase.value},
+        else {
+            "role": blow.role,
+            "pid": blow.pid,
+            "at": format_instant(blow.at_us // 1000),
+            "phase": None if blow.phase is None else blow.phase.value,
+        },
         "added_silence_ms": _rounded(run.added_silence_ms),
         "reply_delay_ms": _rounded(run.reply_delay_ms),
         "takeover_ms": list(heard.takeovers_ms) if heard else [],
@@ -157,6 +166,7 @@ def run_json(run: Run) -> dict[str, Any]:
         "zombie_records": run.zombie_records,
         "adopted": run.adopted,
         "errors": list(heard.errors) if heard else [],
+        "history": heard.history if heard else None,
         "user_text": heard.user_text if heard else None,
         "heard_text": heard.heard_text if heard else None,
         "problem": run.problem,

@@ -1,7 +1,7 @@
 """How much silence was added to a reply, against the same reply undisturbed. Pure.
 
 The two have the same words in the same voice, so the same pauses at the same places. A pause that the
-undisturbed reply does not have there, or has shorter, is added; what comes behind it is as much later.
+undisturbed reply does not have there, or has shorter, is added.
 """
 
 from collections.abc import Sequence
@@ -25,7 +25,8 @@ class Sound:
 
 @dataclass(frozen=True, slots=True)
 class _Pause:
-    at_ms: float
+    after_ms: float
+    """So much sound lies before it, which silence added earlier does not change."""
     ms: float
 
 
@@ -36,22 +37,29 @@ def sound_ms(sounds: Sequence[Sound]) -> float:
 
 def added_silence_ms(undisturbed: Sequence[Sound], disturbed: Sequence[Sound]) -> float:
     """The longest silence that was added, 0 if none was."""
-    known = _pauses(undisturbed)
-    longest = later = 0.0
-    for pause in _pauses(disturbed):
-        natural = _nearest(known, pause.at_ms - later)
-        added = pause.ms if natural is None else pause.ms - natural.ms
-        if natural is not None:
-            known.remove(natural)
-        later += added
-        longest = max(longest, added)
-    return longest
+    known, found = _pauses(undisturbed), _pauses(disturbed)
+    natural = _matched(known, found)
+    added = (pause.ms - (known[natural[n]].ms if n in natural else 0) for n, pause in enumerate(found))
+    return max([0.0, *added])
 
 
 def _pauses(sounds: Sequence[Sound]) -> list[_Pause]:
-    return [_Pause(before.last_ms, after.first_ms - before.last_ms) for before, after in pairwise(sounds)]
+    pauses, heard_ms = [], 0.0
+    for before, after in pairwise(sounds):
+        heard_ms += before.last_ms - before.first_ms
+        pauses.append(_Pause(heard_ms, after.first_ms - before.last_ms))
+    return pauses
 
 
-def _nearest(pauses: Sequence[_Pause], at_ms: float) -> _Pause | None:
-    near = [pause for pause in pauses if abs(pause.at_ms - at_ms) <= _NEAR_MS]
-    return min(near, key=lambda pause: abs(pause.at_ms - at_ms), default=None)
+def _matched(known: Sequence[_Pause], found: Sequence[_Pause]) -> dict[int, int]:
+    """Which of `found` is which of `known`, by index; the nearest pairs first: a hole may be near a pause."""
+    distances = (
+        (abs(one.after_ms - other.after_ms), n, k)
+        for n, one in enumerate(found)
+        for k, other in enumerate(known)
+    )
+    matched: dict[int, int] = {}
+    for distance, n, k in sorted(distances):
+        if distance <= _NEAR_MS and n not in matched and k not in matched.values():
+            matched[n] = k
+    return matched

@@ -8,20 +8,14 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from voxthread.chaos.tally import Footprint
+
 PROC = Path("/proc")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Footprint:
-    """What a process holds."""
-
-    fds: int
-    rss_bytes: int
-
-
-def strike(pid: int, number: signal.Signals) -> None:
-    """Raises `ProcessLookupError` when it is not there."""
-    os.kill(pid, number)
+def kill(pid: int) -> None:
+    """SIGKILL. Raises `ProcessLookupError` when it is not there."""
+    os.kill(pid, signal.SIGKILL)
 
 
 def footprint(pid: int) -> Footprint | None:

@@ -42,13 +42,14 @@ class Lab:
         self._server = server
         self._questions = questions
         self._blows = Blows(server, brokers)
-        self._undisturbed: dict[str, Heard] = {}
+        self.undisturbed: dict[str, Heard] = {}
+        """By the text of the question."""
 
     async def listen_undisturbed(self, on_heard: Callable[[Question, Heard], None]) -> None:
         """Ask every question once, before anything is struck. Raises `CallError`."""
         for question in self._questions:
             heard = await ask(self._server.url, question, Witness())
-            self._undisturbed[question.text] = heard
+            self.undisturbed[question.text] = heard
             on_heard(question, heard)
 
     async def run(self, row: Row, calls: int, seed: int, on_run: Callable[[Run], None]) -> list[Run]:
@@ -63,7 +64,7 @@ class Lab:
         return runs
 
     async def _struck(self, row: Row, question: Question, moment: Moment) -> Run:
-        undisturbed = self._undisturbed[question.text]
+        undisturbed = self.undisturbed[question.text]
         strike, witness, heard = _Strike(row, moment, undisturbed), Witness(), None
         async with anyio.create_task_group() as tasks:
 
@@ -99,8 +100,9 @@ class Lab:
         if blow is not None and call is not None and spoken is not None:
             sounds, asked_us = call.ears.sounds, spoken.last_sound_us or 0
             blow = blow.in_phase(_phase_of(blow.at_us, asked_us, sounds.first_after(asked_us), sounds.last_us))
-            again_us = sounds.first_after(blow.at_us + _FLIGHT_US)
-            back_ms = None if again_us is None else (again_us - blow.at_us) / 1000
+            if strike.row.target is Target.MEDIA:
+                again_us = sounds.first_after(blow.at_us + _FLIGHT_US)
+                back_ms = None if again_us is None else (again_us - blow.at_us) / 1000
             if (back_us := strike.mended.back_at_us) is not None:
                 answer_us = sounds.first_after(max(asked_us, blow.at_us))
                 answered_ms = None if answer_us is None else max(0, answer_us - back_us) / 1000

@@ -5,7 +5,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Final
@@ -143,9 +143,8 @@ async def open_chaos_server(
     bus_config: BusConfig,
     *,
     orchestrators: int = 2,
-    on_left: Callable[[list[int]], None] = lambda _: None,
 ) -> AsyncIterator[ChaosServer]:
-    """Whole when this enters. `on_left` is told of processes that outlived its end. Raises `ChaosError`."""
+    """Whole when this enters, and gone with all its processes afterwards. Raises `ChaosError`."""
     async with open_bus(bus_url, bus_config) as bus, anyio.create_task_group() as tasks:
         attendance = Attendance(bus)
         tasks.start_soon(attendance.run)
@@ -156,7 +155,7 @@ async def open_chaos_server(
             yield server
         finally:
             with anyio.CancelScope(shield=True):
-                on_left(await server.stop())
+                await server.stop()
         tasks.cancel_scope.cancel()
 
 

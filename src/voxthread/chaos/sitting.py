@@ -16,7 +16,9 @@ from voxthread.chaos.outcome import Heard, Run
 from voxthread.chaos.plan import How, Phase, Target
 from voxthread.chaos.rows import Lab
 from voxthread.chaos.server import ChaosServer, open_chaos_server
+from voxthread.chaos.storm import Storm
 from voxthread.chaos.table import Row, row_json, row_of, rows_of_table, summary
+from voxthread.chaos.tally import tally_json
 from voxthread.client.bench import load_average, machine
 from voxthread.client.script import prepare
 from voxthread.config import Config
@@ -39,6 +41,7 @@ class Watcher(Protocol):
     def undisturbed(self, question: Question, heard: Heard) -> None: ...
     def row(self, row: Row) -> None: ...
     def ran(self, run: Run) -> None: ...
+    def news(self, text: str) -> None: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,6 +91,15 @@ async def run_table(options: ChaosOptions, watcher: Watcher) -> dict[str, Any]:
             "passed": all(row["passed"] for row in told),
             "rows": told,
         }
+
+
+async def run_random(options: ChaosOptions, callers: int, minutes: float, watcher: Watcher) -> dict[str, Any]:
+    """So many callers for so long, and what was left behind. Raises `ChaosError`, `CallError`."""
+    async with _sit(options, watcher) as sitting:
+        storm = Storm(sitting.server, sitting.questions, sitting.lab.undisturbed, watcher.news)
+        tally = await storm.rage(callers=callers, minutes=minutes, seed=options.seed)
+        tally.left = await sitting.server.stop()
+        return {**_about(options), **tally_json(tally)}
 
 
 async def _run_row(sitting: Sitting, row: Row, options: ChaosOptions, watcher: Watcher) -> list[Run]:

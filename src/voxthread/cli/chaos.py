@@ -1,12 +1,18 @@
 """`voxthread chaos`: kill a process in the middle of a call, and see what the caller notices."""
 
 import secrets
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 import typer
+from rich.console import Console
 
 from voxthread.chaos.plan import Phase
 from voxthread.cli.terminal import AsJson, ConfigFile, config_of, fail, print_result, progress, run
+
+CALLS: Final = 20
+CALLERS: Final = 10
+WIDEST: Final = 1_000
+"""On a narrow terminal or a pipe the lines grow, and no figure is cut."""
 
 
 def chaos(
@@ -21,7 +27,11 @@ def chaos(
     signal: Annotated[
         Literal["kill", "stop"], typer.Option(help="SIGKILL, or SIGSTOP for 5 s of it and its supervisor.")
     ] = "kill",
-    calls: Annotated[int, typer.Option(min=1, help="How many calls, of each row with --table.")] = 20,
+    calls: Annotated[
+        int | None,
+        typer.Option(min=1, help="How many (20), of each row with --table; at once (10) with --kill random."),
+    ] = None,
+    minutes: Annotated[float, typer.Option(min=0.1, help="How long --kill random lasts.")] = 15,
     seed: Annotated[int | None, typer.Option(help="Repeats the moments of an earlier run.")] = None,
     agent: Annotated[
         Literal["hotel", "chat"] | None, typer.Option(help="Whom to call; both in turn if not given.")
@@ -41,7 +51,7 @@ def chaos(
     Fails if a call does not survive as it must.
     """
     from voxthread.chaos.plan import How, Target
-    from voxthread.chaos.sitting import ChaosOptions, run_kill, run_table
+    from voxthread.chaos.sitting import ChaosOptions, run_kill, run_random, run_table
     from voxthread.cli.chaos_report import ChaosPrinter, figures_table
 
     if (kill is None) == (not table):
@@ -49,7 +59,7 @@ def chaos(
     options = ChaosOptions(
         config=config_of(config_file),
         seed=secrets.randbelow(1_000_000) if seed is None else seed,
-        calls=calls,
+        calls=calls or CALLS,
         agent=agent,
         bus_url=bus,
         phases=at or [],
@@ -57,9 +67,13 @@ def chaos(
     watcher = ChaosPrinter(progress)
     if kill is None:
         result = run(lambda: run_table(options, watcher))
+    elif kill == "random":
+        result = run(lambda: run_random(options, calls or CALLERS, minutes, watcher))
     else:
         result = run(lambda: run_kill(options, Target(kill), How(signal), watcher))
-    progress.print(figures_table(result.get("rows", [result])))
+    figures = figures_table(result.get("rows", [result]))
+    wanted = progress.measure(figures, options=progress.options.update(max_width=WIDEST)).maximum
+    Console(stderr=True, highlight=False, width=max(progress.width, wanted)).print(figures)
     if as_json:
         print_result(result, as_json)
     if not result["passed"]:

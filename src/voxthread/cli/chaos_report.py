@@ -55,6 +55,9 @@ class ChaosPrinter:
         told += [f"[red]{wrong}[/red]" for wrong in _wrongs(run, heard)]
         self._say("struck", "cyan", ", ".join(told))
 
+    def news(self, text: str) -> None:
+        self._say("", "dim", escape(text))
+
     def _say(self, what: str, style: str, text: str) -> None:
         self._console.print(f"[{style}]{what:>11}[/{style}] {text}", soft_wrap=True)
 
