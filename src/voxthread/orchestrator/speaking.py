@@ -18,6 +18,7 @@ from voxthread.core.inputs import AudioSynthesized, ClausePlanned, Input, ReplyD
 from voxthread.core.playout import Clause
 from voxthread.core.sentences import ClauseSplitter
 from voxthread.observability.logs import get_logger
+from voxthread.orchestrator.lead_in import without_lead_in
 from voxthread.orchestrator.log_writer import LogWriter
 from voxthread.orchestrator.ports import OpusEncoder
 from voxthread.orchestrator.streams import closing
@@ -230,7 +231,8 @@ class ReplyTask:
                 if (sent_ms := self._known.sent_whole(number)) is not None:
                     self._made_ms = sent_ms
                     continue
-                async with closing(synthesize(clause)) as frames:
+                spoken = synthesize(clause)
+                async with closing(without_lead_in(spoken) if number == 0 else spoken) as frames:
                     async for frame in frames:
                         await self._send(self._encoder.encode(frame), number)
             if number >= 0:
