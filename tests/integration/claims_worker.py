@@ -24,7 +24,7 @@ async def main(file: str, worker_id: str) -> None:
         claims = PartitionClaims(
             bus,
             worker_id,
-            on_granted=lambda partition, epoch: say("granted", partition, epoch, now_ms()),
+            on_granted=lambda partition, epoch, is_orphan: say("granted", partition, epoch, now_ms()),
             on_lost=lambda partition: say("lost", partition, now_ms()),
             sessions=lambda: 0,
         )

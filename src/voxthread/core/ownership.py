@@ -40,6 +40,8 @@ class Granted:
 
     partition: int
     epoch: int
+    is_orphan: bool = False
+    """Its owner has not released it: it died, or was taken for dead."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +121,7 @@ class Ownership:
         self._workers.note(change.worker_id)
         if not self._has_caught_up:
             self._look_at_ms = now
+        is_orphan = self._owners[change.partition].owner is not None
         if not self._owners.apply(position, change):
             return []
         self._changed_ms = self._look_at_ms = now
@@ -131,7 +134,7 @@ class Ownership:
             changes.append(Lost(partition, held))
         if tenure.owner == self._worker_id and self._has_asked(change):
             self._held[partition] = tenure.epoch
-            changes.append(Granted(partition, tenure.epoch))
+            changes.append(Granted(partition, tenure.epoch, is_orphan))
         return changes
 
     def handle_control(self, record: ControlRecord, now: int) -> None:

@@ -14,7 +14,7 @@ from voxthread.media.leg_log import LegLog
 from voxthread.media.leg_peer import LegPeer
 from voxthread.media.sdp import parse_offer
 from voxthread.media.settings import MediaSettings
-from voxthread.observability.clock import now_us
+from voxthread.observability.clock import now_ms, now_us
 from voxthread.observability.logs import get_logger
 from voxthread.observability.metrics import BUS_RECORDS_MALFORMED
 from voxthread.sessions.invalid_ids import InvalidIds
@@ -223,7 +223,7 @@ class Legs:
             await self._dead_letter(stored, partition, str(error))
 
     async def _dead_letter(self, stored: StoredRecord, partition: int, error: str) -> None:
-        poison = dead_letter(stored, stream=Stream.OUT, partition=partition, error=error)
+        poison = dead_letter(stored, stream=Stream.OUT, partition=partition, error=error, at_ms=now_ms())
         try:
             await self._bus.append(Stream.DLQ, 0, poison)
         except BusError as failure:

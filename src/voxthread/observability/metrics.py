@@ -48,6 +48,12 @@ BUS_RECORDS_FENCED = Counter(
     "voxthread_bus_records_fenced", "Records dropped as duplicates or of an older epoch.", ("stream",)
 )
 
+POISON = Counter(
+    "voxthread_poison",
+    "Work put aside because owners died of it, again and again, by kind (utterance, reply, record, session).",
+    ("kind",),
+)
+
 AUDIO_DROPPED_SECONDS = Counter(
     "voxthread_audio_dropped_seconds",
     "Audio thrown away because a bounded queue was full, by direction (in, out).",

@@ -32,8 +32,9 @@ _RETRY_S: Final = 0.2
 class PartitionClaims:
     """The partitions of worker `worker_id`, an id best used for one process only.
 
-    `on_granted(partition, epoch)` and `on_lost(partition)` are called on the event loop, for each partition in
-    turn, the moment the log says so; they must not block. `sessions` says how many run here.
+    `on_granted(partition, epoch, is_orphan)` and `on_lost(partition)` are called on the event loop, for each
+    partition in turn, the moment the log says so; they must not block. An orphan's owner has died.
+    `sessions` says how many run here.
     """
 
     def __init__(
@@ -41,7 +42,7 @@ class PartitionClaims:
         bus: Bus,
         worker_id: str,
         *,
-        on_granted: Callable[[int, int], None],
+        on_granted: Callable[[int, int, bool], None],
         on_lost: Callable[[int], None],
         sessions: Callable[[], int],
         policy: OwnershipPolicy | None = None,
@@ -160,9 +161,15 @@ class PartitionClaims:
 
     def _tell(self, change: Granted | Lost) -> None:
         match change:
-            case Granted(partition=partition, epoch=epoch):
-                log.info("partition.granted", partition=partition, epoch=epoch, worker_id=self._worker_id)
-                self._on_granted(partition, epoch)
+            case Granted(partition=partition, epoch=epoch, is_orphan=is_orphan):
+                log.info(
+                    "partition.granted",
+                    partition=partition,
+                    epoch=epoch,
+                    is_orphan=is_orphan,
+                    worker_id=self._worker_id,
+                )
+                self._on_granted(partition, epoch, is_orphan)
             case Lost(partition=partition, epoch=epoch):
                 log.info("partition.lost", partition=partition, epoch=epoch, worker_id=self._worker_id)
                 self._on_lost(partition)

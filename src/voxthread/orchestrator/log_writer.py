@@ -49,7 +49,7 @@ class LogWriter:
             async for record, after in self._receive:
                 if self._behind is not None:
                     await self._behind.settled(after)
-                self.position = await self._append(record)
+                self.position = await append_patiently(self._bus, self._stream, self._partition, record)
                 self._written_count += 1
                 self._written.set()
                 self._written = anyio.Event()
@@ -59,16 +59,17 @@ class LogWriter:
         while self._written_count < count:
             await self._written.wait()
 
-    async def _append(self, record: Record) -> int:
-        """A broker that is away is waited for: readers drop what was stored twice."""
-        is_told = False
-        while True:
-            try:
-                return await self._bus.append(self._stream, self._partition, record)
-            except BusError as error:
-                if not error.retryable:
-                    raise
-                if not is_told:
-                    log.warning("log.waiting", stream=self._stream, code=error.code, detail=error.detail)
-                    is_told = True
-                await anyio.sleep(_RETRY_S)
+
+async def append_patiently(bus: Bus, stream: Stream, partition: int, record: Record) -> int:
+    """A broker that is away is waited for: readers drop what was stored twice. Raises any other `BusError`."""
+    is_told = False
+    while True:
+        try:
+            return await bus.append(stream, partition, record)
+        except BusError as error:
+            if not error.retryable:
+                raise
+            if not is_told:
+                log.warning("log.waiting", stream=stream, code=error.code, detail=error.detail)
+                is_told = True
+            await anyio.sleep(_RETRY_S)

@@ -10,40 +10,63 @@ from voxthread.core.failures import BusError, SessionError
 from voxthread.observability.logs import get_logger
 from voxthread.observability.metrics import BUS_RECORDS_FENCED, BUS_RECORDS_MALFORMED
 from voxthread.orchestrator.inbox import Arrived, Inbox
+from voxthread.orchestrator.probation import Probation
 from voxthread.orchestrator.recovery import Opening, Recovered, recover
 from voxthread.orchestrator.session import Host, Place, Session
-from voxthread.wire.audio import MalformedRecordError, decode_audio, is_audio
-from voxthread.wire.dead_letter import dead_letter
-from voxthread.wire.facts import SessionOpened, decode_in_fact
-from voxthread.wire.log import StoredRecord, Stream
+from voxthread.orchestrator.takeover import Takeover
+from voxthread.sessions.invalid_ids import quote
+from voxthread.wire.audio import AudioRecord, MalformedRecordError, decode_audio, is_audio
+from voxthread.wire.dead_letter import dead_letter, is_retry
+from voxthread.wire.facts import InRecord, SessionOpened, decode_in_fact
+from voxthread.wire.log import Record, StoredRecord, Stream
 from voxthread.wire.snapshots import PartitionProgress, encode_progress
 from voxthread.wire.stamp import Fence
 
 log = get_logger(__name__)
+
+_MAX_AUDIO_MS = 2_000
+"""Of one record; media writes 60 ms. What is missing in it costs little to say and much to conceal."""
 
 _PROGRESS_S = 1.0
 _RETRY_S = 0.2
 
 
 class _Line:
-    """A session that runs here, and what its records must pass."""
+    """A session that runs here, or is about to, and what its records must pass."""
 
-    __slots__ = ("fence", "from_position", "inbox")
+    __slots__ = ("audio_position", "ended", "fence", "from_position", "inbox")
 
-    def __init__(self, from_position: int) -> None:
+    def __init__(self, from_position: int, audio_position: int = 0) -> None:
         self.inbox = Inbox()
         self.from_position = from_position
+        self.audio_position = audio_position
+        """Older audio is not heard."""
         self.fence = Fence()
+        self.ended = anyio.Event()
 
 
 class OwnedPartition:
-    """Serves one partition under one epoch until it is cancelled, which no record tells of."""
+    """Serves one partition under one epoch until it is cancelled, which no record tells of.
 
-    def __init__(self, host: Host, partition: int, epoch: int, check_id: Callable[[str], None]) -> None:
+    An orphan's owner has died: the sessions it leaves are judged (`core.attempts`) before they go on.
+    """
+
+    def __init__(
+        self,
+        host: Host,
+        probation: Probation,
+        partition: int,
+        epoch: int,
+        check_id: Callable[[str], None],
+        *,
+        is_orphan: bool,
+    ) -> None:
         self._host = host
+        self._probation = probation
         self._partition = partition
         self._epoch = epoch
         self._check_id = check_id
+        self._is_orphan = is_orphan
         self._lines: dict[str, _Line] = {}
         self._closed: set[str] = set()
         self._position = 0
@@ -59,14 +82,32 @@ class OwnedPartition:
             await self._read(tasks)
 
     async def _recover(self, tasks: TaskGroup) -> None:
-        recovery = await recover(self._host.bus, self._partition, self._host.turn)
-        for session_id, recovered in recovery.sessions.items():
-            self._start(session_id, recovered, recovered.snapshot.in_position + 1, tasks)
+        bus = self._host.bus
+        recovery = await recover(bus, self._partition, self._host.turn)
         self._closed = recovery.closed
-        first = min([recovery.in_position, *(line.from_position for line in self._lines.values())])
-        self._position = max(first, await self._host.bus.oldest(Stream.IN, self._partition))
+        first = [recovery.in_position]
+        async with anyio.create_task_group() as preparing:
+            for session_id, past in recovery.sessions.items():
+                first.append(past.snapshot.in_position + 1)
+                preparing.start_soon(self._take_over, session_id, past, tasks)
+        head = await bus.head(Stream.IN, self._partition)
+        self._position = max(min(*first, head), await bus.oldest(Stream.IN, self._partition))
         if recovery.sessions:
-            log.info("partition.taken_over", partition=self._partition, sessions=len(recovery.sessions))
+            log.info(
+                "partition.taken_over",
+                partition=self._partition,
+                sessions=len(recovery.sessions),
+                is_orphan=self._is_orphan,
+            )
+
+    async def _take_over(self, session_id: str, past: Recovered, tasks: TaskGroup) -> None:
+        place = self._place(session_id)
+        takeover = Takeover(self._host, self._probation, place, past, is_orphan=self._is_orphan)
+        if not await takeover.prepare():
+            self._closed.add(session_id)
+            return
+        line = self._lines[session_id] = _Line(past.snapshot.in_position + 1, takeover.audio_position)
+        tasks.start_soon(self._run_on, takeover, line, tasks)
 
     async def _read(self, tasks: TaskGroup) -> None:
         while True:
@@ -87,7 +128,7 @@ class OwnedPartition:
             await self._dead_letter(stored, error.code)
         except MalformedRecordError as error:
             BUS_RECORDS_MALFORMED.labels(stream=Stream.IN).inc()
-            log.warning("record.malformed", session_id=stored.record.key, reason=str(error))
+            log.warning("record.malformed", session_id=quote(stored.record.key), reason=str(error))
             await self._dead_letter(stored, str(error))
 
     def _route(self, stored: StoredRecord, tasks: TaskGroup) -> None:
@@ -99,37 +140,43 @@ class OwnedPartition:
             return
         if is_audio(record.value):
             audio = decode_audio(record.value)
-            if line is not None and _admits(line, audio.epoch, audio.seq):
+            if audio.duration_ms > _MAX_AUDIO_MS:
+                raise MalformedRecordError(f"{audio.duration_ms} ms of audio in one record")
+            if line is not None and position >= line.audio_position and _admits(line, record, audio):
                 line.inbox.put(Arrived(position, audio))
             return
         stamped = decode_in_fact(record.value)
         if stamped.session_id != record.key:
             raise MalformedRecordError("the record's session is not its key")
         if line is not None:
-            if _admits(line, stamped.epoch, stamped.seq):
+            if _admits(line, record, stamped):
                 line.inbox.put(Arrived(position, stamped.fact))
         elif isinstance(stamped.fact, SessionOpened) and record.key not in self._closed:
-            line = self._start(record.key, Opening(position, stamped.fact), position + 1, tasks)
+            line = self._lines[record.key] = _Line(position + 1)
             line.fence.admits(stamped.epoch, stamped.seq)
+            tasks.start_soon(self._run, record.key, Opening(position, stamped.fact), line)
 
-    def _start(
-        self, session_id: str, begin: Opening | Recovered, from_position: int, tasks: TaskGroup
-    ) -> _Line:
-        line = self._lines[session_id] = _Line(from_position)
-        tasks.start_soon(self._run, session_id, begin, line.inbox)
-        return line
+    async def _run_on(self, takeover: Takeover, line: _Line, tasks: TaskGroup) -> None:
+        await takeover.admit(tasks, line.ended)
+        await self._run(takeover.place.session_id, takeover.past, line)
+        await takeover.forgive()
 
-    async def _run(self, session_id: str, begin: Opening | Recovered, inbox: Inbox) -> None:
+    async def _run(self, session_id: str, begin: Opening | Recovered, line: _Line) -> None:
         structlog.contextvars.bind_contextvars(
             session_id=session_id, frontend_session_id=begin.frontend_session_id or session_id
         )
-        place = Place(session_id=session_id, partition=self._partition, epoch=self._epoch)
         try:
-            await Session(self._host, begin, place, inbox).run()
+            await Session(self._host, begin, self._place(session_id), line.inbox).run()
         except Exception:  # the supervisor of sessions: one that crashes must not take the others along
             log.exception("session.crashed")
         finally:
+            line.ended.set()
+            self._probation.leave(session_id)
+            self._closed.add(session_id)
             del self._lines[session_id]
+
+    def _place(self, session_id: str) -> Place:
+        return Place(session_id=session_id, partition=self._partition, epoch=self._epoch)
 
     async def _keep_progress(self) -> None:
         """Say how far this has read, so that the next owner finds the sessions opened behind it."""
@@ -149,15 +196,18 @@ class OwnedPartition:
                 log.warning("log.waiting", stream=Stream.STATE, code=error.code)
 
     async def _dead_letter(self, stored: StoredRecord, error: str) -> None:
-        poison = dead_letter(stored, stream=Stream.IN, partition=self._partition, error=error)
+        poison = dead_letter(
+            stored, stream=Stream.IN, partition=self._partition, error=error, at_ms=self._host.now()
+        )
         try:
             await self._host.bus.append(Stream.DLQ, 0, poison)
         except BusError as failure:
             log.warning("bus.append_failed", code=failure.code, stream=Stream.DLQ)
 
 
-def _admits(line: _Line, epoch: int, seq: int) -> bool:
-    if line.fence.admits(epoch, seq):
+def _admits(line: _Line, record: Record, content: AudioRecord | InRecord) -> bool:
+    """What an operator wants to be dealt with again has been here before."""
+    if is_retry(record) or line.fence.admits(content.epoch, content.seq):
         return True
     BUS_RECORDS_FENCED.labels(stream=Stream.IN).inc()
     return False

@@ -10,28 +10,41 @@ The same inputs give the same machine, so the session goes on exactly where the 
 
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import msgspec
 
 from voxthread.core import effects as do
 from voxthread.core import events, inputs
+from voxthread.core.attempts import Attempt
 from voxthread.core.audio import RTP_CLOCK_HZ
 from voxthread.core.events import Event
+from voxthread.core.ids import refusal
 from voxthread.core.replay import drive
 from voxthread.core.turn_state import TurnPolicy, TurnSnapshot
 from voxthread.core.turns import TurnMachine
 from voxthread.observability.logs import get_logger
+from voxthread.observability.metrics import BUS_RECORDS_MALFORMED
+from voxthread.sessions.invalid_ids import quote
 from voxthread.wire.audio import AudioRecord, MalformedRecordError, decode_audio, is_audio
 from voxthread.wire.events import decode_event, is_public
-from voxthread.wire.facts import RewindPlayout, SessionOpened, decode_out_fact
+from voxthread.wire.facts import (
+    IdRefused,
+    PlayoutProgress,
+    RewindPlayout,
+    SessionOpened,
+    decode_in_fact,
+    decode_out_fact,
+)
 from voxthread.wire.inputs import decode_input
 from voxthread.wire.log import Bus, StoredRecord, Stream
 from voxthread.wire.snapshots import (
     NewerSnapshotError,
     SessionSnapshot,
+    decode_attempt,
     decode_progress,
     decode_snapshot,
+    is_attempt,
     is_progress,
 )
 from voxthread.wire.stamp import Fence
@@ -47,6 +60,9 @@ _TOLD_BY_THE_SHELL = (
 )
 """Events no input of the turn machine gives rise to."""
 
+
+_IDLE_FACTS = (SessionOpened, PlayoutProgress, IdRefused)
+"""Of which a session that has nothing to do makes nothing."""
 
 _TICKS_PER_MS = RTP_CLOCK_HZ // 1000
 
@@ -75,6 +91,12 @@ class Recovered:
     """Already dealt with, but the models that heard it are gone."""
     sent_ms: int = 0
     """Audio of the live reply on the log."""
+    position: int = 0
+    """Of the snapshot on `voxthread.state`."""
+    attempt: Attempt | None = None
+    """What is held against the session since owners died while it was at work."""
+    command: StoredRecord | None = None
+    """The oldest record on `voxthread.in` that makes the session do something and has not been dealt with."""
 
     @property
     def opened(self) -> SessionOpened:
@@ -84,12 +106,38 @@ class Recovered:
     def frontend_session_id(self) -> str | None:
         return self.snapshot.frontend_session_id
 
-    def fold_rewind(self, stored: StoredRecord) -> None:
-        """What was sent before a rewind was not heard. Raises `MalformedRecordError`."""
-        fact = decode_out_fact(stored.record.value).fact
+    def fold_sent(self, stored: StoredRecord) -> None:
+        """A record of `voxthread.out`. Raises `MalformedRecordError`."""
         reply = self.turn.reply
-        if isinstance(fact, RewindPlayout) and reply is not None and fact.turn_id == reply.turn_id:
-            self.sent_ms = fact.to_ms
+        if reply is None:
+            return
+        if is_audio(stored.record.value):
+            audio = decode_audio(stored.record.value)
+            if audio.turn_id == reply.turn_id:
+                self.sent_ms = max(self.sent_ms, audio.timestamp // _TICKS_PER_MS + audio.duration_ms)
+            return
+        fact = decode_out_fact(stored.record.value).fact
+        if isinstance(fact, RewindPlayout) and fact.turn_id == reply.turn_id:
+            self.sent_ms = fact.to_ms  # what was sent before was not heard
+
+    def fold_arrived(self, stored: StoredRecord) -> None:
+        """A record of `voxthread.in`. Raises `MalformedRecordError`."""
+        snapshot, value = self.snapshot, stored.record.value
+        is_past = stored.position <= snapshot.in_position
+        if is_audio(value):
+            if is_past and stored.position >= snapshot.audio_position:
+                self.audio.append((stored.position, decode_audio(value)))
+        elif not is_past and self.command is None and not isinstance(decode_in_fact(value).fact, _IDLE_FACTS):
+            self.command = stored
+
+
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    """What `voxthread.state` has of a session, and where."""
+
+    position: int
+    snapshot: SessionSnapshot
+    attempt: Attempt | None = None
 
 
 @dataclass(slots=True)
@@ -104,8 +152,10 @@ class Recovery:
 class _Folding:
     """One session while the tail of its events is folded."""
 
-    def __init__(self, snapshot: SessionSnapshot, policy: TurnPolicy) -> None:
-        self.snapshot = snapshot
+    def __init__(self, kept: "_Kept", policy: TurnPolicy) -> None:
+        snapshot = self.snapshot = kept.snapshot
+        self._position = kept.position
+        self._attempt = kept.attempt
         self._machine = TurnMachine(policy, snapshot.turn)
         self._inputs = Fence(epoch=snapshot.epoch, seq=snapshot.input_seq)
         self._events = Fence(epoch=snapshot.epoch, seq=snapshot.event_seq)
@@ -140,27 +190,34 @@ class _Folding:
             in_position=self._in_position,
             has_greeted=self._has_greeted,
         )
-        return Recovered(snapshot, self._machine.snapshot(), unpublished=self._due[self._published :])
+        return Recovered(
+            snapshot,
+            self._machine.snapshot(),
+            unpublished=self._due[self._published :],
+            position=self._position,
+            attempt=self._attempt,
+        )
 
 
 async def recover(bus: Bus, partition: int, policy: TurnPolicy) -> Recovery:
     """Read what the owners before left behind. Raises `BusError`."""
-    snapshots, closed, in_position = await _read_state(bus, partition)
-    foldings = {session_id: _Folding(snapshot, policy) for session_id, snapshot in snapshots.items()}
+    kept, closed, in_position = await _read_state(bus, partition)
+    foldings = {session_id: _Folding(each, policy) for session_id, each in kept.items()}
     if not foldings:
         return Recovery({}, closed, in_position)
-    first = min(snapshot.events_position for snapshot in snapshots.values())
+    first = min(each.snapshot.events_position for each in kept.values())
     async for stored in until_now(bus, Stream.EVENTS, partition, first):
         if (folding := foldings.get(stored.record.key)) is not None:
-            _tolerating(folding.fold, stored)
+            _tolerating(folding.fold, stored, Stream.EVENTS)
     sessions = {session_id: folding.recovered() for session_id, folding in foldings.items()}
     await _read_sent_audio(bus, partition, sessions)
-    await _read_heard_audio(bus, partition, sessions)
+    await _read_arrived(bus, partition, sessions)
     return Recovery(sessions, closed, in_position)
 
 
-async def _read_state(bus: Bus, partition: int) -> tuple[dict[str, SessionSnapshot], set[str], int]:
-    snapshots: dict[str, SessionSnapshot] = {}
+async def _read_state(bus: Bus, partition: int) -> tuple[dict[str, _Kept], set[str], int]:
+    kept: dict[str, _Kept] = {}
+    attempts: dict[str, Attempt | None] = {}
     closed: set[str] = set()
     in_position = 0
     async for stored in until_now(bus, Stream.STATE, partition, 0):
@@ -168,21 +225,30 @@ async def _read_state(bus: Bus, partition: int) -> tuple[dict[str, SessionSnapsh
         try:
             if is_progress(key):
                 in_position = decode_progress(value).in_position
+            elif is_attempt(key):
+                session_id, attempt = decode_attempt(stored.record)
+                attempts[session_id] = attempt
             elif not value:
                 closed.add(key)
-                snapshots.pop(key, None)
+                kept.pop(key, None)
             else:
-                snapshot = decode_snapshot(value)
+                snapshot = _checked(key, decode_snapshot(value))
                 # A snapshot of an older owner may come late; it is no news.
-                if key not in closed and (key not in snapshots or snapshot.epoch >= snapshots[key].epoch):
-                    snapshots[key] = snapshot
+                if key not in closed and (key not in kept or snapshot.epoch >= kept[key].snapshot.epoch):
+                    kept[key] = _Kept(stored.position, snapshot)
         except NewerSnapshotError as error:
             log.error("session.left_alone", session_id=key, reason=str(error))
             closed.add(key)
-            snapshots.pop(key, None)
+            kept.pop(key, None)
         except MalformedRecordError as error:
-            log.warning("record.malformed", session_id=key, stream=Stream.STATE, reason=str(error))
-    return snapshots, closed, in_position
+            _count_malformed(Stream.STATE, stored, error)
+    return {key: replace(each, attempt=attempts.get(key)) for key, each in kept.items()}, closed, in_position
+
+
+def _checked(key: str, snapshot: SessionSnapshot) -> SessionSnapshot:
+    if snapshot.session_id != key or refusal(key) is not None:
+        raise MalformedRecordError("a snapshot under a key that is not its session's, or is no session id")
+    return snapshot
 
 
 async def _read_sent_audio(bus: Bus, partition: int, sessions: dict[str, Recovered]) -> None:
@@ -193,28 +259,17 @@ async def _read_sent_audio(bus: Bus, partition: int, sessions: dict[str, Recover
         return
     first = min(session.snapshot.out_position for session in speaking.values())
     async for stored in until_now(bus, Stream.OUT, partition, first):
-        session = speaking.get(stored.record.key)
-        if session is None or session.turn.reply is None:
-            continue
-        if not is_audio(stored.record.value):
-            _tolerating(session.fold_rewind, stored)
-            continue
-        audio = decode_audio(stored.record.value)
-        if audio.turn_id == session.turn.reply.turn_id:
-            session.sent_ms = max(session.sent_ms, audio.timestamp // _TICKS_PER_MS + audio.duration_ms)
+        if (session := speaking.get(stored.record.key)) is not None:
+            _tolerating(session.fold_sent, stored, Stream.OUT)
 
 
-async def _read_heard_audio(bus: Bus, partition: int, sessions: dict[str, Recovered]) -> None:
+async def _read_arrived(bus: Bus, partition: int, sessions: dict[str, Recovered]) -> None:
     if not sessions:
         return
     first = min(session.snapshot.audio_position for session in sessions.values())
     async for stored in until_now(bus, Stream.IN, partition, first):
-        session = sessions.get(stored.record.key)
-        if session is None or not is_audio(stored.record.value):
-            continue
-        snapshot = session.snapshot
-        if snapshot.audio_position <= stored.position <= snapshot.in_position:
-            session.audio.append((stored.position, decode_audio(stored.record.value)))
+        if (session := sessions.get(stored.record.key)) is not None:
+            _tolerating(session.fold_arrived, stored, Stream.IN)
 
 
 async def until_now(bus: Bus, stream: Stream, partition: int, first: int) -> AsyncGenerator[StoredRecord, None]:
@@ -232,8 +287,14 @@ async def until_now(bus: Bus, stream: Stream, partition: int, first: int) -> Asy
                 return
 
 
-def _tolerating(fold: Callable[[StoredRecord], None], stored: StoredRecord) -> None:
+def _tolerating(fold: Callable[[StoredRecord], None], stored: StoredRecord, stream: Stream) -> None:
     try:
         fold(stored)
-    except MalformedRecordError as error:
-        log.warning("record.malformed", session_id=stored.record.key, reason=str(error))
+    except Exception as error:  # noqa: BLE001 - what a machine refuses was never told to it before: a forged record
+        _count_malformed(stream, stored, error)
+
+
+def _count_malformed(stream: Stream, stored: StoredRecord, error: Exception) -> None:
+    BUS_RECORDS_MALFORMED.labels(stream=stream).inc()
+    reason = str(error) if isinstance(error, MalformedRecordError) else type(error).__name__
+    log.warning("record.malformed", session_id=quote(stored.record.key), stream=stream, reason=reason)

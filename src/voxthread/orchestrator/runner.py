@@ -14,6 +14,7 @@ from voxthread.orchestrator.call_policy import CallPolicy
 from voxthread.orchestrator.partition import OwnedPartition
 from voxthread.orchestrator.phrases import Phrases
 from voxthread.orchestrator.ports import Engines
+from voxthread.orchestrator.probation import Probation
 from voxthread.orchestrator.session import Host
 from voxthread.sessions.invalid_ids import InvalidIds
 from voxthread.wire.log import Bus
@@ -47,6 +48,7 @@ class Orchestrator:
             now=now,
             call=call,
         )
+        self._probation = Probation()
         self._tasks: TaskGroup | None = None
         self._owned: dict[int, tuple[OwnedPartition, anyio.CancelScope]] = {}
 
@@ -61,11 +63,16 @@ class Orchestrator:
             task_status.started()
             await anyio.sleep_forever()
 
-    def take(self, partition: int, epoch: int) -> None:
-        """Own a partition under `epoch`: go on with its sessions, then hear new ones."""
+    def take(self, partition: int, epoch: int, is_orphan: bool = True) -> None:
+        """Own a partition under `epoch`: go on with its sessions, then hear new ones.
+
+        An orphan's owner has died, perhaps of one of them; else it has given the partition away.
+        """
         self.drop(partition)
         assert self._tasks is not None, "run the orchestrator first"
-        owned = OwnedPartition(self._host, partition, epoch, self._check_id)
+        owned = OwnedPartition(
+            self._host, self._probation, partition, epoch, self._check_id, is_orphan=is_orphan
+        )
         scope = anyio.CancelScope()
         self._owned[partition] = owned, scope
         self._tasks.start_soon(self._serve, owned, scope)

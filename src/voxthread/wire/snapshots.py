@@ -1,5 +1,9 @@
 """A session on `voxthread.state`: what its next owner starts from. The newest record of a key counts.
 
+    session_...            the session: its turn machine, and how far its streams were read
+    attempt-session_...    what is held against it since owners died while it was at work
+    partition-0            how far the owner of the partition has read
+
 An empty value is the tombstone of a session that has ended. A newer version of Voxthread reads the snapshots
 of an older one (rolling deploys): fields are only ever added, with defaults. Whatever an older version must
 not touch raises `SNAPSHOT_VERSION`.
@@ -7,6 +11,7 @@ not touch raises `SNAPSHOT_VERSION`.
 
 import msgspec
 
+from voxthread.core.attempts import Attempt
 from voxthread.core.turn_state import TurnSnapshot
 from voxthread.wire.audio import MalformedRecordError
 from voxthread.wire.facts import SessionOpened
@@ -47,6 +52,11 @@ class PartitionProgress(msgspec.Struct, frozen=True, kw_only=True):
     v: int = SNAPSHOT_VERSION
 
 
+class _AttemptRecord(msgspec.Struct, frozen=True, kw_only=True):
+    attempt: Attempt
+    v: int = SNAPSHOT_VERSION
+
+
 class _Versioned(msgspec.Struct):
     v: int = SNAPSHOT_VERSION
 
@@ -59,8 +69,10 @@ _encoder = msgspec.json.Encoder()
 _version_decoder = msgspec.json.Decoder(_Versioned)
 _decoder = msgspec.json.Decoder(SessionSnapshot)
 _progress_decoder = msgspec.json.Decoder(PartitionProgress)
+_attempt_decoder = msgspec.json.Decoder(_AttemptRecord)
 
 _PROGRESS_PREFIX = "partition-"
+_ATTEMPT_PREFIX = "attempt-"
 
 
 def encode_snapshot(snapshot: SessionSnapshot) -> Record:
@@ -96,3 +108,22 @@ def decode_progress(value: bytes) -> PartitionProgress:
         return _progress_decoder.decode(value)
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise MalformedRecordError(f"not a progress: {error}") from None
+
+
+def encode_attempt(session_id: str, attempt: Attempt | None) -> Record:
+    """None: nothing is held against the session any more."""
+    value = b"" if attempt is None else _encoder.encode(_AttemptRecord(attempt=attempt))
+    return Record(f"{_ATTEMPT_PREFIX}{session_id}", value)
+
+
+def is_attempt(key: str) -> bool:
+    return key.startswith(_ATTEMPT_PREFIX)
+
+
+def decode_attempt(record: Record) -> tuple[str, Attempt | None]:
+    """The session and what is held against it. Raises `MalformedRecordError`."""
+    session_id = record.key.removeprefix(_ATTEMPT_PREFIX)
+    try:
+        return session_id, _attempt_decoder.decode(record.value).attempt if record.value else None
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise MalformedRecordError(f"not an attempt: {error}") from None

@@ -1,0 +1,139 @@
+"""A session that kills its owners must not kill them all: which of those that were there is to blame, and
+what is done about it.
+
+    deaths at the same work            1: go on    2: skip the work    3: quarantine the session
+
+Whoever takes over after a death judges each session by what it was at, and writes the judgement down as an
+`Attempt` before it dares to go on; the next one, should there be a death again, finds it. An innocent session
+that is merely there when owners die gets on with its work between two deaths, or has none, and is then not
+at the same place. Where owners die too fast for that, it may lose an utterance; but nobody is quarantined
+who was not alone with the deed: those that were skipped together in one process are tried one after another.
+
+Pure.
+"""
+
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, replace
+from enum import Enum
+from typing import Final
+
+from voxthread.core.failures import Failure
+from voxthread.core.inputs import Input, ReplyFailed, SpeechRequested, SpeechStopped, TranscriptionFailed
+from voxthread.core.turn_state import TurnSnapshot, Utterance
+
+SKIP_DEATHS: Final = 2
+
+POISONED: Final = Failure(
+    code="utterance.poisoned",
+    stage="session",
+    retryable=False,
+    detail="what was said could not be worked on; it was put aside",
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Work:
+    """What a session has open, and how far it has got with it; both are the same in whoever owns it."""
+
+    name: str
+    progress: tuple[int, ...]
+    """Grows while the work is done; what is merely played to the caller is no progress."""
+    answers: int
+    """Replies heard so far."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attempt:
+    """Written by an owner before it goes on with a session that was there when an owner died."""
+
+    work: str
+    progress: tuple[int, ...]
+    answers: int
+    deaths: int
+    is_alone: bool = False
+    """No other session of the process is under suspicion."""
+
+    @property
+    def is_probation(self) -> bool:
+        return self.deaths >= SKIP_DEATHS
+
+
+class Verdict(Enum):
+    GO_ON = "go_on"
+    SKIP = "skip"
+    """Without the work it was at."""
+    TRY_ALONE = "try_alone"
+    """Go on, while nobody else that is under suspicion does."""
+    QUARANTINE = "quarantine"
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """`attempt` is what to write down; None: nothing is held against the session."""
+
+    verdict: Verdict
+    attempt: Attempt | None
+
+
+def judge(work: Work | None, before: Attempt | None) -> Judgement:
+    """After a death of the owner. `work` is None for a session that had nothing to do: it has killed nobody."""
+    if work is None:
+        is_kept = before is not None and before.is_probation
+        return Judgement(Verdict.GO_ON, replace(before, is_alone=False) if before and is_kept else None)
+    first = Attempt(work=work.name, progress=work.progress, answers=work.answers, deaths=1)
+    if before is None or work.answers > before.answers:
+        return Judgement(Verdict.GO_ON, first)
+    if before.is_probation:
+        verdict = Verdict.QUARANTINE if before.is_alone else Verdict.TRY_ALONE
+        return Judgement(verdict, replace(first, deaths=before.deaths + 1))
+    if work.name != before.work or work.progress > before.progress:
+        return Judgement(Verdict.GO_ON, first)
+    return Judgement(Verdict.SKIP, replace(before, deaths=before.deaths + 1))
+
+
+def work_of(turn: TurnSnapshot, *, phrases: Collection[str], command_position: int | None) -> Work | None:
+    """The open utterance with its answer, else the reply that is not all made yet, else the record of
+    `voxthread.in` at `command_position`, with which nothing has been done yet.
+
+    A caller who goes on speaking while the agent thinks goes on with the same utterance. `phrases` are said
+    at a mishap and are no answers.
+    """
+    utterance, reply = turn.utterance, turn.reply
+    if reply is not None and reply.has_ended:
+        reply = None  # all that is left is to play it
+    answers = count_answers(turn, phrases)
+    made = (0, 0) if reply is None else (len(reply.text), reply.ledger.total_ms)
+    if utterance is not None:
+        is_answered = reply is not None and reply.utterance is not None
+        reached = (int(is_answered), int(utterance.is_final), int(utterance.ended_ms is not None))
+        progress = (*reached, len(utterance.text), *made)
+        return Work(name=f"utterance {utterance.id}", progress=progress, answers=answers)
+    if reply is not None:
+        return Work(name=f"turn {reply.turn_id}", progress=made, answers=answers)
+    if command_position is not None:
+        return Work(name=f"record {command_position}", progress=(), answers=answers)
+    return None
+
+
+def count_answers(turn: TurnSnapshot, phrases: Collection[str]) -> int:
+    """Replies the caller has heard, if only in part."""
+    heard = [message.text for message in turn.history if message.role == "assistant"]
+    return sum(not any(phrase.startswith(text) for phrase in phrases) for text in heard)
+
+
+def give_up(turn: TurnSnapshot, tell: Callable[[Input], TurnSnapshot], *, apology: str) -> None:
+    """`tell` the machine at `turn` that nothing will come of what it is at; it apologises and listens."""
+    utterance, reply = turn.utterance, turn.reply
+    if utterance is None and reply is None:
+        tell(SpeechRequested(text=apology))
+        return
+    if reply is not None:
+        turn = tell(ReplyFailed(turn_id=reply.turn_id, failure=POISONED))
+    if utterance is not None and _is_open(utterance, turn):
+        turn = tell(TranscriptionFailed(utterance_id=utterance.id, failure=POISONED))
+        if _is_open(utterance, turn):
+            tell(SpeechStopped())
+
+
+def _is_open(utterance: Utterance, turn: TurnSnapshot) -> bool:
+    return turn.utterance is not None and turn.utterance.id == utterance.id
