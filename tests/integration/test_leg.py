@@ -156,8 +156,8 @@ async def test_resumed_leg_goes_on_under_its_epoch_from_where_the_owner_says() -
         await server.say(stamp.audio(reply(5, first=90), timestamp=90 * PACKET_SAMPLES, turn_id=4))
         answer = await server.post(await caller.offer(), X_Session_Token=f"vst_{SESSION_ID}")
         await server.say(stamp.out_fact(RewindPlayout(turn_id=4, to_ms=1_000)))
-        await server.say(stamp.audio(reply(5, first=50), timestamp=50 * PACKET_SAMPLES, turn_id=4))
         await caller.connect(answer.text)
+        await server.say(stamp.audio(reply(5, first=50), timestamp=50 * PACKET_SAMPLES, turn_id=4))
         progress = (await server.heard(is_a(PlayoutProgress)))[-1]
         assert isinstance(progress, PlayoutProgress)
         assert (progress.turn_id, progress.played_ms) == (4, 1_020)
