@@ -53,15 +53,15 @@ Command = (
 Cue = AudioRecord | Await | Pause | Command
 
 
-def script_of(arrivals: Sequence[Arrived], onsets: Collection[int]) -> list[Cue]:
-    """What the caller did, in order. `onsets` are the positions at which speech was noticed.
+def script_of(arrivals: Sequence[Arrived], onsets: Collection[int], stops: Collection[int]) -> list[Cue]:
+    """What the caller did, in order. Speech was noticed at the positions `onsets`, its end at `stops`.
 
     Left out are the lines that were lost, and names, none of which the models see.
     """
     cues: list[Cue] = []
     begun: set[int] = set()
     over: set[int] = set()
-    is_connected = False
+    is_connected, silent_from = False, 0
     for arrived in arrivals:
         match arrived.content:
             case AudioRecord() as record:
@@ -79,7 +79,9 @@ def script_of(arrivals: Sequence[Arrived], onsets: Collection[int]) -> list[Cue]
             case _:
                 pass
         if arrived.position in onsets:
-            cues.insert(_lead(cues), Await(len(begun), len(over)))
+            cues.insert(max(silent_from, _lead(cues)), Await(len(begun), len(over)))
+        if arrived.position in stops:
+            silent_from = len(cues)
     if not any(isinstance(cue, facts.EndCommand) for cue in cues):
         cues += [Await(len(begun), len(begun)), facts.EndCommand(reason="recording_over")]
     return cues

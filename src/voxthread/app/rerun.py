@@ -15,7 +15,7 @@ from voxthread.app.recorded_caller import RecordedCaller, script_of
 from voxthread.bus.memory import MemoryBus
 from voxthread.config import Config
 from voxthread.core.failures import SessionError
-from voxthread.core.inputs import SpeechStarted
+from voxthread.core.inputs import Input, SpeechStarted, SpeechStopped
 from voxthread.core.story import SessionStory
 from voxthread.orchestrator.inbox import Arrived
 from voxthread.orchestrator.ports import Engines
@@ -48,14 +48,17 @@ async def hold_again(
     config: Config, engines: Engines, session: RecordedSession, arrivals: Sequence[Arrived]
 ) -> RecordedSession:
     """The call as it goes with these engines."""
-    onsets = [
-        record.in_position for record, told in session.recording.inputs if isinstance(told, SpeechStarted)
-    ]
+    onsets = _positions(session, SpeechStarted)
+    script = script_of(arrivals, onsets, _positions(session, SpeechStopped))
     bus = MemoryBus(1)
-    caller = RecordedCaller(bus, session.session_id, script_of(arrivals, onsets), engines.open_encoder())
+    caller = RecordedCaller(bus, session.session_id, script, engines.open_encoder())
     async with open_orchestrator(config, bus, engines, _WORKER_ID):
         await caller.run()
     return await read_session(bus, session.session_id)
+
+
+def _positions(session: RecordedSession, kind: type[Input]) -> set[int]:
+    return {record.in_position for record, told in session.recording.inputs if isinstance(told, kind)}
 
 
 def compared(session: RecordedSession, again: RecordedSession) -> dict[str, Any]:
