@@ -13,6 +13,7 @@ from typing import Annotated, Literal
 import typer
 
 from voxthread.cli.bus import bus_commands
+from voxthread.cli.replay import replay
 from voxthread.cli.sessions import session_commands
 from voxthread.cli.terminal import (
     DEFAULT_URL,
@@ -40,6 +41,7 @@ main.add_typer(models, name="models")
 main.add_typer(session_commands, name="session")
 main.add_typer(token_commands, name="token")
 main.add_typer(bus_commands, name="bus")
+main.command()(replay)
 
 
 ORCHESTRATORS = 2
