@@ -71,6 +71,13 @@ def test_speaking_line_lost_what_is_played_to_nobody_is_not_heard() -> None:
     assert rewound_to(scene.hears(i.LineResumed())) == (turn_id, 0)
 
 
+def test_speaking_line_lost_before_the_reply_began_is_heard_from_its_beginning() -> None:
+    scene, turn_id = speaking()
+    scene.hears(i.PlayoutAdvanced(turn_id=turn_id, played_ms=1_900))
+    scene.hears(i.LineLost(heard_turn_id=turn_id - 1, heard_ms=900))
+    assert rewound_to(scene.hears(i.LineResumed())) == (turn_id, 0)
+
+
 def test_thinking_line_lost_answer_waits_for_the_caller() -> None:
     scene = Scene()
     scene.says("what time is breakfast")

@@ -128,7 +128,11 @@ class PlayoutDrained:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LineLost:
-    """The caller is not connected any more; of `heard_turn_id` they can have heard `heard_ms` at most."""
+    """The caller is not connected any more.
+
+    Of `heard_turn_id` they have heard `heard_ms` at most, and nothing of what came after it; 0 is before any
+    turn, None says that nothing is known.
+    """
 
     heard_turn_id: int | None = None
     heard_ms: int = 0

@@ -418,8 +418,9 @@ class TurnMachine(ReplySteps):
             return
         self._line_lost_ms = now
         reply = self._reply
-        if reply is not None and fact.heard_turn_id == reply.turn_id:
-            reply.played_ms = min(reply.played_ms, fact.heard_ms)
+        if reply is not None and fact.heard_turn_id is not None:
+            heard_ms = fact.heard_ms if fact.heard_turn_id == reply.turn_id else 0
+            reply.played_ms = min(reply.played_ms, heard_ms)
         if self._state is _S.USER_SPEAKING:
             self.speech_stopped(inputs.SpeechStopped(), now)
         elif self._state is _S.OVERLAP:

@@ -308,7 +308,7 @@ class Session:
             ):
                 reason = fact.reason if isinstance(fact, facts.PeerLost) else "silent"
                 await self._journal.publish(events.SessionDisconnected(reason=reason))
-                await self._lose_line(inputs.LineLost(heard_turn_id=turn_id, heard_ms=heard_ms or 0))
+                await self._lose_line(inputs.LineLost(heard_turn_id=turn_id or 0, heard_ms=heard_ms or 0))
             case facts.PeerHeard():
                 await self._resume_line()
             case facts.LegResumed():
