@@ -5,6 +5,7 @@ from collections.abc import Generator, Iterator
 import pytest
 
 from conftest import SkipLoudly
+from e2e.browser import find_chromium
 from e2e.served import Served, serve
 from spoken import bundled_models
 from voxthread.engines.models import ModelFiles
@@ -22,6 +23,11 @@ def server(models: ModelFiles) -> Iterator[Served]:
     """`voxthread serve` with the bundled models and the example agents."""
     with serve() as served:
         yield served
+
+
+@pytest.fixture(scope="session")
+def chromium(skip_loudly: SkipLoudly) -> str:
+    return find_chromium(skip_loudly)
 
 
 @pytest.hookimpl(wrapper=True)

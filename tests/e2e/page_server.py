@@ -1,6 +1,7 @@
 """The page and its events socket for real; the rest of a server as a test scripts it."""
 
-from collections.abc import AsyncIterator
+import secrets
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from typing import Literal
@@ -47,7 +48,34 @@ class PageServer:
     session: Opened = field(default_factory=Opened)
     sent: list[InFact] = field(default_factory=list)
     is_over: bool = False
+    is_away: bool = False
+    """Whether offers find nobody."""
+    resume_token: str = ""
+    _http: uvicorn.Server | None = None
     _seq: int = 0
+
+    def admit(self, request: Mapping[str, str]) -> dict[str, str] | None:
+        """The headers that answer an offer; None if it wants to resume with another token than the newest."""
+        resume_token = request.get("x-resume-token")
+        if resume_token is None:
+            self.session = replace(self.session, frontend_session_id=request["x-session-id"])
+        elif resume_token != self.resume_token:
+            return None
+        self.resume_token = secrets.token_hex(16)
+        return {
+            "Location": "/whip/secret",
+            "X-Session-ID": SESSION_ID,
+            "X-Frontend-Session-ID": self.session.frontend_session_id,
+            "X-Session-Token": self.session.token,
+            "X-Resume-Token": self.resume_token,
+        }
+
+    def die(self) -> None:
+        """As a media process that is killed: its sockets are reset, its tokens known to nobody."""
+        assert self._http is not None
+        self.session = replace(self.session, token=f"vst_{secrets.token_hex(16)}")
+        for connection in [*self._http.server_state.connections]:
+            connection.transport.abort()
 
     async def open(
         self,
@@ -62,7 +90,7 @@ class PageServer:
             assert frontend_session_id is not None
             self.session = replace(self.session, frontend_session_id=frontend_session_id)
             return replace(self.session, is_new=True)
-        if session_token != TOKEN or self.is_over:
+        if session_token != self.session.token or self.is_over:
             raise SessionError("session_unknown", "the token's session is over")
         return self.session
 
@@ -109,6 +137,7 @@ async def open_page_server(port: int = 0) -> AsyncIterator[PageServer]:
             Starlette(routes=routes), port=port, log_config=None, lifespan="off", timeout_graceful_shutdown=1
         )
     )
+    scripted._http = server
     served = anyio.Event()
 
     async def serve() -> None:

@@ -1,88 +1,16 @@
 """The page in a real browser: calls, conversation, errors. The call's other end is in the browser too."""
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from dataclasses import replace
-
 import pytest
-from playwright.async_api import Browser, Page, Route, expect
+from playwright.async_api import expect
 from starlette.responses import JSONResponse
 
-from conftest import SkipLoudly
-from e2e.browser import FAKE_MICROPHONE, GRANTS_MICROPHONE, find_chromium, open_chromium
+from e2e.browser import FAKE_MICROPHONE, GRANTS_MICROPHONE, open_chromium
+from e2e.page_call import answer_in_browser, open_page, start_call
 from e2e.page_server import SESSION_ID, TOKEN, PageServer, open_page_server
 from voxthread.core import events
 from voxthread.wire.facts import InterruptCommand, TextCommand
 
 pytestmark = [pytest.mark.e2e, pytest.mark.anyio]
-
-ANSWER_OFFER = """async (sdp) => {
-  const answering = window.answering = new RTCPeerConnection();
-  await answering.setRemoteDescription({type: "offer", sdp});
-  const tone = new AudioContext(), oscillator = tone.createOscillator();
-  const out = tone.createMediaStreamDestination();
-  oscillator.connect(out);
-  oscillator.start();
-  answering.addTrack(out.stream.getTracks()[0], out.stream);
-  const gathered = new Promise((done) => {
-    answering.onicegatheringstatechange = () => answering.iceGatheringState === "complete" && done();
-  });
-  await answering.setLocalDescription();
-  await gathered;
-  return answering.localDescription.sdp;
-}"""
-
-
-async def answer_in_browser(page: Page, server: PageServer) -> list[dict[str, str]]:
-    """Let a second peer in the page answer its offers; the headers of each request are collected."""
-    requests: list[dict[str, str]] = []
-
-    async def answer(route: Route) -> None:
-        requests.append({"method": route.request.method, **await route.request.all_headers()})
-        if route.request.method == "DELETE":
-            await route.fulfill(status=200)
-            return
-        server.session = replace(server.session, frontend_session_id=requests[-1]["x-session-id"])
-        headers = {
-            "Location": "/whip/secret",
-            "X-Session-ID": SESSION_ID,
-            "X-Frontend-Session-ID": server.session.frontend_session_id,
-            "X-Session-Token": TOKEN,
-        }
-        sdp = await page.evaluate(ANSWER_OFFER, route.request.post_data)
-        await route.fulfill(status=201, content_type="application/sdp", headers=headers, body=sdp)
-
-    await page.route("**/whip**", answer)
-    return requests
-
-
-@pytest.fixture(scope="module")
-def chromium(skip_loudly: SkipLoudly) -> str:
-    return find_chromium(skip_loudly)
-
-
-@asynccontextmanager
-async def open_page(
-    browser: Browser, server: PageServer, url: str | None = None, **context: object
-) -> AsyncIterator[Page]:
-    """The page, loaded; a script error or a broken content security policy fails the test."""
-    page = await browser.new_page(**context)  # type: ignore[arg-type]
-    problems: list[str] = []
-    page.on("pageerror", lambda error: problems.append(str(error)))
-    page.on("console", lambda line: problems.append(line.text) if "Content Security" in line.text else None)
-    await page.goto(url or server.url)
-    yield page
-    await page.close()
-    assert problems == []
-
-
-async def start_call(page: Page, server: PageServer) -> None:
-    await page.get_by_role("button", name="Start talking").click()
-    await expect(page.get_by_role("button", name="Hang up")).to_be_visible(timeout=15_000)
-    await server.publish(
-        events.SessionCreated(agent="hotel", partition=0, via="whip"),
-        events.SessionConnected(receives_audio=True),
-    )
 
 
 async def hold_conversation(server: PageServer) -> None:

@@ -2,16 +2,31 @@
 
 import { Conversation } from "./conversation.js";
 import { EventsSocket } from "./events-socket.js";
+import { forget, leave, recall, remember } from "./memory.js";
 import { Meter } from "./meter.js";
 import { FLOOR_WORDS, LINK_WORDS, explain, explainEvent } from "./notices.js";
+import { redial } from "./redial.js";
 import { mintFrontendSessionId } from "./session-id.js";
 import { drawTimings } from "./timing.js";
 import { TranscriptView } from "./transcript.js";
-import { Call, CallError, listMicrophones, openMicrophone } from "./whip.js";
+import { Call, CallError, listMicrophones, mayOpenMicrophone, openMicrophone } from "./whip.js";
 
 const $ = (id) => document.getElementById(id);
 
-// idle, asking (for the microphone), connecting, talking, dropped (reconnectable), typing, over
+const TALK_LABELS = {
+  asking: "Cancel",
+  connecting: "Cancel",
+  talking: "Hang up",
+  returning: "Hang up",
+  left: "Continue the call",
+  dropped: "Reconnect",
+  over: "Call again",
+};
+const BACK_SHOWN_MS = 5_000;
+const RESTARTS = new Set([1012, 1013]); // close codes after which the socket alone comes back
+
+// idle, asking (for the microphone), connecting, talking, returning (to a lost call), left (a call to return to),
+// dropped (reconnectable), typing, over
 let phase = "idle";
 let frontendSessionId = mintFrontendSessionId();
 let token = null;
@@ -40,16 +55,18 @@ const socket = new EventsSocket({
     const changed = conversation.apply(event);
     if (changed.length) transcript.update(changed, conversation.lines);
     if (event.type === "turn.timing") showTimings();
-    if (event.type === "error") showNotice(explainEvent(event));
+    if (event.type === "error" && phase !== "returning") showNotice(explainEvent(event));
     if (event.type === "session.closed") endSession();
     showState();
   },
   onError(error) {
-    if (phase !== "over") showNotice(explainEvent(error));
+    if (phase !== "over" && phase !== "returning") showNotice(explainEvent(error));
   },
-  onLink(state) {
+  onLink(state, code) {
     showLink(state);
-    if (state === "ended") endSession();
+    // A process that is killed resets its sockets at once; that its media is silent shows much later.
+    if (phase === "talking" && (state === "refused" || (state === "lost" && !RESTARTS.has(code)))) comeBack();
+    else if (state === "ended" || (state === "refused" && phase !== "returning")) endSession();
   },
 });
 
@@ -78,11 +95,7 @@ async function startTalking() {
 }
 
 async function connect(stream, mine) {
-  const line = new Call({
-    onState: (state) => line === call && onCallState(state),
-    onVoice: (voice) => playVoice(voice),
-  });
-  call = line;
+  const line = (call = newCall());
   const asked = { stream, agent: chosenAgent(), accessKey: $("access-key").value.trim() };
   const wasTyping = socket.isBound;
   let opened;
@@ -97,20 +110,113 @@ async function connect(stream, mine) {
     opened = await line.start({ ...asked, frontendSessionId, token: null });
   }
   if (mine !== attempt) return line.close();
-  token = opened.token;
-  showIds(opened.sessionId, opened.frontendSessionId);
+  take(opened);
   if (!wasTyping || !socket.isBound) socket.open({ token });
+}
+
+function newCall() {
+  const line = new Call({
+    onState: (state) => line === call && phase !== "returning" && onCallState(state),
+    onVoice: playVoice,
+  });
+  return line;
+}
+
+/** What the server answered is what counts from now on. */
+function take(opened) {
+  ({ token, frontendSessionId } = opened);
+  const { sessionId, resumeToken } = opened;
+  remember({ sessionId, frontendSessionId, resumeToken });
+  showIds(sessionId, frontendSessionId);
+}
+
+/** Move the session to a new line; the old one, if there is one, is used until that stands. */
+async function comeBack(stream = call.stream) {
+  const mine = ++attempt;
+  setPhase("returning");
+  showNotice(explain({ code: "line_lost" }));
+  try {
+    const line = await redial(() => resume(stream), () => mine === attempt);
+    if (mine !== attempt) {
+      stopStream(stream);
+      return line?.close();
+    }
+    call?.release();
+    call = line;
+    callerMeter.watch(stream);
+    socket.rebind(token);
+    onCallState("connected");
+    showBack();
+  } catch (error) {
+    stopStream(stream);
+    if (mine !== attempt) return;
+    endSession();
+    if (!(error instanceof CallError)) throw error;
+    showNotice(explain(error));
+  }
+}
+
+/** One attempt. Each answer brings the token of the next, also where no sound follows. */
+async function resume(stream) {
+  const resumeToken = recall()?.resumeToken;
+  if (!resumeToken) throw new CallError("session_gone");
+  const line = newCall();
+  take(await line.start({ stream, frontendSessionId, resumeToken }));
+  try {
+    await line.connected;
+  } catch (error) {
+    line.release();
+    throw error;
+  }
+  return line;
+}
+
+/** After a reload: go on at once if the microphone may be opened without asking, else by a click. */
+async function returnToCall() {
+  const left = recall();
+  if (!left) return;
+  ({ frontendSessionId, connectedAtMs = 0 } = left);
+  showIds(left.sessionId, frontendSessionId);
+  setPhase("left");
+  const [{ type }] = performance.getEntriesByType("navigation");
+  if (type === "reload" && (await mayOpenMicrophone()) && phase === "left") continueCall();
+}
+
+async function continueCall() {
+  const mine = ++attempt;
+  hideNotice();
+  setPhase("asking");
+  try {
+    const stream = await openMicrophone($("microphone").value);
+    if (mine !== attempt) return stopStream(stream);
+    await showMicrophones(stream);
+    await comeBack(stream);
+  } catch (error) {
+    if (mine !== attempt) return;
+    if (!(error instanceof CallError)) throw error;
+    setPhase("left");
+    showNotice(explain(error));
+  }
+}
+
+function showBack() {
+  showNotice(explain({ code: "line_back" }));
+  const shown = $("notice-title").textContent;
+  setTimeout(() => $("notice-title").textContent === shown && hideNotice(), BACK_SHOWN_MS);
 }
 
 function onCallState(state) {
   if (state === "connected") {
     connectedAtMs ||= Date.now();
+    remember({ connectedAtMs });
     setPhase("talking");
   } else if (state === "failed") {
-    const hadConnected = phase === "talking";
-    dropCall();
-    setPhase("dropped");
-    showNotice(explain({ code: hadConnected ? "line_dropped" : "media_unreachable" }));
+    if (phase === "talking") comeBack();
+    else if (phase === "connecting") {
+      dropCall();
+      setPhase("dropped");
+      showNotice(explain({ code: "media_unreachable" }));
+    }
   }
   if (state === "interrupted") conversation.floor = "away";
   else if (conversation.floor === "away") conversation.floor = "listening";
@@ -121,10 +227,10 @@ function hangUp() {
   attempt += 1;
   const wasOpen = call?.resource;
   call?.close();
-  if (wasOpen || token) endSession();
+  if (wasOpen || token || phase === "returning") endSession();
   else {
     dropCall();
-    setPhase("idle");
+    setPhase(recall() ? "left" : "idle");
   }
 }
 
@@ -151,6 +257,7 @@ function beginSession() {
 function endSession() {
   if (phase === "over") return;
   attempt += 1;
+  forget();
   dropCall();
   connectedAtMs = 0;
   setPhase("over");
@@ -159,7 +266,11 @@ function endSession() {
 function playVoice(stream) {
   const voice = $("voice");
   voice.srcObject = stream;
-  voice.play().catch(() => {}); // starting was a click, so only a second play() can interrupt this one
+  voice.play().catch((error) => {
+    if (error.name !== "NotAllowedError") return; // a second play() has interrupted this one
+    showNotice(explain({ code: "sound_blocked" })); // a call continued by a reload began without a click
+    document.addEventListener("pointerdown", () => voice.play(), { once: true });
+  });
   agentMeter.watch(stream);
 }
 
@@ -189,7 +300,11 @@ function interrupt() {
   if (!$("interrupt").disabled) socket.send({ type: "command.interrupt" });
 }
 
-$("talk").addEventListener("click", () => (isBusy() ? hangUp() : startTalking()));
+$("talk").addEventListener("click", () => {
+  if (isBusy()) hangUp();
+  else if (phase === "left") continueCall();
+  else startTalking();
+});
 $("interrupt").addEventListener("click", interrupt);
 $("mute").addEventListener("click", () => {
   call?.mute(!call.isMuted);
@@ -213,7 +328,11 @@ $("microphone").addEventListener("change", async () => {
 });
 $("notice-close").addEventListener("click", hideNotice);
 document.addEventListener("keydown", (key) => key.key === "Escape" && interrupt());
-window.addEventListener("pagehide", () => call?.close());
+window.addEventListener("pagehide", () => {
+  leave();
+  call?.close({ endsSession: false });
+});
+window.addEventListener("pageshow", ({ persisted }) => persisted && location.reload());
 navigator.mediaDevices?.addEventListener("devicechange", () => showMicrophones(call?.stream));
 
 for (const button of document.querySelectorAll("[data-copies]")) {
@@ -233,7 +352,7 @@ async function copy(button, source) {
 // -- showing ---------------------------------------------------------------------------------------------
 
 function isBusy() {
-  return phase === "asking" || phase === "connecting" || phase === "talking";
+  return ["asking", "connecting", "talking", "returning"].includes(phase);
 }
 
 function setPhase(next) {
@@ -243,14 +362,14 @@ function setPhase(next) {
 
 function showState() {
   const isTalking = phase === "talking";
-  const floor = isTalking || phase === "typing" ? conversation.floor : phase === "dropped" ? "away" : phase;
+  const isAway = phase === "dropped" || phase === "returning";
+  const floor = isTalking || phase === "typing" ? conversation.floor : isAway ? "away" : phase;
   const shown = phase === "typing" && ["waiting", "listening"].includes(floor) ? "typing" : floor;
   $("presence").dataset.floor = shown;
   document.body.dataset.phase = phase;
   const words = phase === "dropped" ? "Line dropped" : FLOOR_WORDS[shown];
   if ($("floor").textContent !== words) $("floor").textContent = words;
-  const labels = { asking: "Cancel", connecting: "Cancel", talking: "Hang up", dropped: "Reconnect", over: "Call again" };
-  $("talk-label").textContent = labels[phase] ?? "Start talking";
+  $("talk-label").textContent = TALK_LABELS[phase] ?? "Start talking";
   $("talk").classList.toggle("busy", isBusy());
   $("mute").disabled = !isTalking;
   $("mute").setAttribute("aria-pressed", String(isTalking && call.isMuted));
@@ -317,3 +436,4 @@ async function showAgents() {
 setInterval(() => phase === "talking" && showClock(), 1_000);
 showState();
 showAgents();
+returnToCall();

@@ -16,6 +16,8 @@ export class Conversation {
     switch (event.type) {
       case "session.connected":
         return this.#floor("listening");
+      case "session.resumed":
+        return this.#floor(this.#isAgentSpeaking() ? "agent" : "listening");
       case "session.disconnected":
         return this.#floor("away");
       case "session.closed":
@@ -72,6 +74,12 @@ export class Conversation {
     if (!line) return [];
     Object.assign(line, change);
     return [line];
+  }
+
+  #isAgentSpeaking() {
+    return this.lines.some(({ who, hasSpoken, isFinal, isInterrupted }) => {
+      return who === "agent" && hasSpoken && !isFinal && !isInterrupted;
+    });
   }
 
   #forgetUnsaid() {

@@ -9,7 +9,8 @@ const PONG_WITHIN_MS = 10_000;
 export class EventsSocket {
   /**
    * `onBound({session_id, frontend_session_id, token})`, `onEvent(event)` for each event once and in order,
-   * `onError(error)` for what concerns this socket only, `onLink("connecting" | "open" | "lost" | "ended")`.
+   * `onError(error)` for what concerns this socket only, `onLink(state, code)`: connecting, open, lost (to come
+   * back, with the close code), refused (the token opens nothing here), ended (the session is over).
    */
   constructor({ onBound, onEvent, onError, onLink }) {
     Object.assign(this, { onBound, onEvent, onError, onLink });
@@ -26,6 +27,13 @@ export class EventsSocket {
     this.attempt = 0;
     this.bind = { token, frontend_session_id: token ? null : frontendSessionId, agent: token ? null : agent };
     this.#connect();
+  }
+
+  /** Go on with the same session under its newest token. */
+  rebind(token) {
+    const { lastEventId } = this;
+    this.open({ token });
+    this.lastEventId = lastEventId;
   }
 
   get isBound() {
@@ -89,7 +97,7 @@ export class EventsSocket {
       this.onLink("open");
       this.onBound(message);
     } else if (message.type === "error") {
-      if (!this.isAnswered && GONE_CODES.has(message.code)) this.#end();
+      if (!this.isAnswered && GONE_CODES.has(message.code)) this.#end("refused");
       this.onError(message);
     }
   }
@@ -100,16 +108,16 @@ export class EventsSocket {
     this.pongDue = null;
     if (!this.bind) return;
     if (code === 1000 && this.isAnswered) {
-      this.#end();
+      this.#end("ended");
       return;
     }
-    this.onLink("lost");
+    this.onLink("lost", code);
     const waitMs = RETRY_MS[Math.min(this.attempt++, RETRY_MS.length - 1)];
     this.retry = setTimeout(() => this.#connect(), waitMs * (0.75 + Math.random() / 2));
   }
 
-  #end() {
+  #end(state) {
     this.close();
-    this.onLink("ended");
+    this.onLink(state);
   }
 }

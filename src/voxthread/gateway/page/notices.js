@@ -37,9 +37,25 @@ const WORDS = {
     title: "No sound gets through",
     text: "The server answered, but audio (UDP) cannot reach it from your network. A firewall or VPN may be in the way.",
   },
+  line_lost: {
+    title: "Connection lost, reconnecting\u2026",
+    text: "What you say now is not heard.",
+  },
+  line_back: {
+    title: "Back. The conversation continues.",
+    text: "",
+  },
   line_dropped: {
     title: "The line dropped",
-    text: "Reconnect to go on with the same conversation.",
+    text: "The server did not come back in time. Call again for a new conversation.",
+  },
+  session_gone: {
+    title: "This call is over",
+    text: "It ended meanwhile, or was continued elsewhere.",
+  },
+  sound_blocked: {
+    title: "Your browser has muted the agent",
+    text: "Click anywhere on this page to hear it.",
   },
   session_in_use: {
     title: "This session is already in a call",
@@ -63,7 +79,7 @@ const WORDS = {
 export function explain({ code, detail, retryAfterS }) {
   const { title, text } = WORDS[code] ?? WORDS.call_refused;
   const again = retryAfterS ? ` Try again in ${retryAfterS} s.` : code === "server_full" ? " Try again soon." : "";
-  return { title, text: `${text || detail}${again}` };
+  return { title, text: `${text || detail || ""}${again}` };
 }
 
 /** Words for an `error` event of the session or the socket. */
@@ -86,6 +102,7 @@ export const FLOOR_WORDS = {
   held: "Agent pauses for you",
   typing: "Typing only",
   away: "Line interrupted, reconnecting",
+  left: "Your call is still there",
   over: "Call ended",
 };
 
@@ -94,5 +111,6 @@ export const LINK_WORDS = {
   connecting: "Connecting",
   open: "Connected",
   lost: "Reconnecting",
+  refused: "Not connected",
   ended: "Ended",
 };
