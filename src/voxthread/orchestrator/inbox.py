@@ -2,6 +2,7 @@
 
 from collections import deque
 from dataclasses import dataclass
+from typing import Final
 
 import anyio
 
@@ -22,10 +23,14 @@ class Arrived:
 Item = Arrived | Input
 
 
+MAX_AUDIO_MS: Final = 40_000
+"""More than a media process keeps while the log is away: all of it may come at once when the log is back."""
+
+
 class Inbox:
     """Bounded in audio time: beyond `max_audio_ms` the oldest audio goes and is counted; facts never go."""
 
-    def __init__(self, max_audio_ms: int = 10_000) -> None:
+    def __init__(self, max_audio_ms: int = MAX_AUDIO_MS) -> None:
         self._max_audio_ms = max_audio_ms
         self._items: deque[Item] = deque()
         self._audio_ms = 0
