@@ -12,9 +12,8 @@ import pytest
 from contract.bus_contract import PATIENCE_S, BusContract, numbered, take, values
 from voxthread.bus.policies import COMPACTION_LAG_MS, HOUR_MS, POLICIES, TOMBSTONE_MS, Policy
 from voxthread.bus.sqlite import SqliteBus
-from voxthread.bus.sqlite_file import connect, prepare, table
+from voxthread.bus.sqlite_file import connect, insert, prepare, table
 from voxthread.bus.sqlite_retention import BACKLOG_INTERVAL_S, STEP_ROWS, Sweep
-from voxthread.bus.sqlite_writer import _INSERT
 from voxthread.core.failures import BusError
 from voxthread.wire.log import Record, Stream
 
@@ -54,7 +53,7 @@ def log(tmp_path: Path) -> Iterator[sqlite3.Connection]:
 
 
 def store(log: sqlite3.Connection, stream: Stream, *, at_ms: int, value: bytes = b"v", key: str = KEY) -> None:
-    log.execute(_INSERT.format(table=table((stream, 0))), (at_ms, len(value), key, None, value))
+    insert(log, table((stream, 0)), (at_ms, len(value), key, None, value))
 
 
 def kept(log: sqlite3.Connection, stream: Stream) -> list[int]:

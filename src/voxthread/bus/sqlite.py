@@ -59,7 +59,9 @@ class SqliteBus:
             all_places = places(self._partitions)
             self._reader = SqliteReader(self._file, for_reads, wakes, all_places)
             sweep = Sweep(all_places, self._policies)
-            self._writer = SqliteWriter(self._file, for_writes, sweep, self._reserve, self._reader.tell)
+            self._writer = SqliteWriter(
+                self._file, for_writes, all_places, sweep, self._reserve, self._reader.tell
+            )
             self._reader.start()
             opened.callback(self._reader.stop)
             self._writer.start()

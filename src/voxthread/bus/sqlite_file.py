@@ -25,6 +25,11 @@ _OPEN_PATIENCE_S: Final = 10
 _WRITE_LOCK: Final = 120
 """WAL_WRITE_LOCK: this byte of the -shm file (https://sqlite.org/walformat.html, section 2.3.1)."""
 
+_INSERT_NEXT: Final = """
+INSERT INTO {table}
+SELECT position + 1, ?, written_bytes + ?, ?, ?, ? FROM {table} ORDER BY position DESC LIMIT 1"""
+_INSERT_FIRST: Final = "INSERT INTO {table} VALUES (0, ?, ?, ?, ?, ?)"
+
 Place = tuple[Stream, int]
 
 
@@ -65,6 +70,17 @@ def connect(file: Path) -> sqlite3.Connection:
         connection.close()
         raise
     return connection
+
+
+def insert(
+    connection: sqlite3.Connection, name: str, columns: tuple[int, int, str, bytes | None, bytes]
+) -> int:
+    """Append a row of time, size, key, headers and value to a table and return its position."""
+    stored = connection.execute(_INSERT_NEXT.format(table=name), columns)
+    if not stored.rowcount:
+        stored = connection.execute(_INSERT_FIRST.format(table=name), columns)
+    assert stored.lastrowid is not None
+    return stored.lastrowid
 
 
 def who_writes(file: Path) -> int | None:

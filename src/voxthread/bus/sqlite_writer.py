@@ -7,7 +7,7 @@ when nobody waits.
 import asyncio
 import sqlite3
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from queue import Empty, SimpleQueue
@@ -17,7 +17,7 @@ from typing import Final
 import msgspec
 
 from voxthread.bus.policies import size_bytes
-from voxthread.bus.sqlite_file import Place, bus_error, roll_back, table
+from voxthread.bus.sqlite_file import Place, bus_error, insert, roll_back, table
 from voxthread.bus.sqlite_reserve import Reserve
 from voxthread.bus.sqlite_retention import Sweep
 from voxthread.core.failures import BusError
@@ -27,11 +27,6 @@ from voxthread.wire.log import Record
 
 BATCH_RECORDS: Final = 256
 SWEEP_AFTER_FAILURE_S: Final = 5
-
-_INSERT: Final = """
-INSERT INTO {table}
-SELECT coalesce(max(position) + 1, 0), ?, coalesce(written_bytes, 0) + ?, ?, ?, ? FROM {table}"""
-# A bare column beside max() comes from the row that holds the maximum (SQLite documents it).
 
 log = get_logger(__name__)
 
@@ -51,6 +46,7 @@ class SqliteWriter:
         self,
         file: Path,
         connection: sqlite3.Connection,
+        places: Iterable[Place],
         sweep: Sweep,
         reserve: Reserve,
         tell: Callable[[set[Place]], None],
@@ -63,7 +59,7 @@ class SqliteWriter:
         self._tell = tell
         self._queue: SimpleQueue[_Append | None] = SimpleQueue()
         self._loop = asyncio.get_running_loop()
-        self._inserts: dict[Place, str] = {}
+        self._tables = {place: table(place) for place in places}
         self._thread = threading.Thread(target=self._run, name="bus-append", daemon=True)
         self._lock = threading.Lock()  # nothing is queued behind the last entry
         self._is_closed = False
@@ -136,7 +132,10 @@ class SqliteWriter:
     def _commit(self, batch: Sequence[_Append], at_ms: int) -> list[int]:
         try:
             self._connection.execute("BEGIN IMMEDIATE")
-            positions = [self._insert(append, at_ms) for append in batch]
+            positions = [
+                insert(self._connection, self._tables[append.place], (at_ms, *append.columns))
+                for append in batch
+            ]
             self._connection.execute("COMMIT")
         except sqlite3.Error:
             roll_back(self._connection)
@@ -156,14 +155,6 @@ class SqliteWriter:
         was_closing, self.closing = self.closing is not None, self._reserve.closing()
         if self.closing is not None and not was_closing:
             log.error("bus.closing", code="bus.disk_full", detail=self.closing)
-
-    def _insert(self, append: _Append, at_ms: int) -> int:
-        statement = self._inserts.get(append.place)
-        if statement is None:
-            statement = self._inserts[append.place] = _INSERT.format(table=table(append.place))
-        stored = self._connection.execute(statement, (at_ms, *append.columns))
-        assert stored.lastrowid is not None
-        return stored.lastrowid
 
     def _swept(self) -> float:
         self._look_at_reserve()

@@ -4,8 +4,10 @@ A datagram is a hint and may be lost, so whoever waits also looks now and then b
 """
 
 import os
+import select
 import socket
 import tempfile
+import time
 from contextlib import suppress
 from pathlib import Path
 from secrets import token_hex
@@ -13,6 +15,8 @@ from typing import Final
 
 _ADDRESS_MAX_BYTES: Final = 100  # sun_path holds 104 on macOS, 108 on Linux
 _DATAGRAM_MAX_BYTES: Final = 4_096
+_CLOCK_STEP_NS: Final = 1_000_000_000
+"""A directory changed so recently may change again without a new time, which is that of a coarse clock."""
 
 
 class Wakes:
@@ -26,8 +30,13 @@ class Wakes:
         self._name = f"{os.getpid()}-{token_hex(3)}"
         self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._listener.bind(f"{self._root}/{self._name}")
+        self._listener.setblocking(False)
+        self._awaited = select.poll()
+        self._awaited.register(self._listener, select.POLLIN)
         self._sender = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._sender.setblocking(False)
+        self._others: list[str] = []
+        self._others_at_ns = 0
 
     def ring(self) -> None:
         """Wake this process's own listener."""
@@ -36,10 +45,11 @@ class Wakes:
 
     def tell(self, hint: bytes) -> None:
         """Wake every other listener; sockets that dead processes left are removed."""
-        for name in os.listdir(self._root):
-            if name == self._name:
-                continue
-            address = f"{self._root}/{name}"
+        changed_at_ns = os.stat(self._root).st_mtime_ns
+        if changed_at_ns != self._others_at_ns or time.time_ns() - changed_at_ns < _CLOCK_STEP_NS:
+            self._others_at_ns = changed_at_ns
+            self._others = [f"{self._root}/{n}" for n in os.listdir(self._root) if n != self._name]
+        for address in self._others:
             try:
                 self._sender.sendto(hint, address)
             except (ConnectionRefusedError, FileNotFoundError):
@@ -50,14 +60,13 @@ class Wakes:
 
     def listen(self, timeout_s: float) -> list[bytes]:
         """The hints that came; waits for the first at most `timeout_s`."""
-        self._listener.settimeout(timeout_s)
         hints: list[bytes] = []
+        if not self._awaited.poll(timeout_s * 1000):
+            return hints
         try:
-            hints.append(self._listener.recv(_DATAGRAM_MAX_BYTES))
-            self._listener.setblocking(False)
             while True:
                 hints.append(self._listener.recv(_DATAGRAM_MAX_BYTES))
-        except (TimeoutError, BlockingIOError):
+        except BlockingIOError:
             return hints
 
     def close(self) -> None:
