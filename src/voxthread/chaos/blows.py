@@ -16,7 +16,8 @@ from voxthread.observability.clock import now_us
 from voxthread.supervisor.state_dir import RoleRecord
 
 STOPPED_S: Final = 5
-BROKER_DOWN_S: Final = 10
+BROKER_DOWN_S: Final = 6
+"""Until it is started again, which takes it four more on a quiet machine: away for ten."""
 _LOOK_S: Final = 0.01
 _OWNED_S: Final = 5
 

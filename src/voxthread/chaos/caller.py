@@ -71,6 +71,7 @@ async def ask(
         is_stuck=is_stuck,
         takeovers_ms=tuple(witness.takeovers_ms),
         errors=tuple(error.code for error in call.story.errors),
+        reconnects=len(call.reconnects),
     )
 
 

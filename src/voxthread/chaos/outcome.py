@@ -63,6 +63,8 @@ class Run:
     heard: Heard | None = None
     session_id: str | None = None
     problem: str | None = None
+    outage_ms: float | None = None
+    """How long the brokers did not answer."""
     back_ms: float | None = None
     """From the blow to the agent's next sound."""
     answered_after_back_ms: float | None = None
@@ -117,9 +119,13 @@ class Run:
 
     @property
     def history_equal(self) -> bool | None:
+        """After a line that was lost, the agent's word about it comes on top."""
         if self.heard is None or self.undisturbed is None:
             return None
-        return self._words(self.heard.history) == self._words(self.undisturbed.history)
+        kept = (
+            self.heard.history[: len(self.undisturbed.history)] if self.heard.reconnects else self.heard.history
+        )
+        return self._words(kept) == self._words(self.undisturbed.history)
 
     def _words(self, history: History) -> list[list[str]]:
         """Of both sides where the agent always says the same, else of the caller's; words, because capitals
@@ -154,6 +160,7 @@ def run_json(run: Run) -> dict[str, Any]:
         "added_silence_ms": _rounded(run.added_silence_ms),
         "reply_delay_ms": _rounded(run.reply_delay_ms),
         "takeover_ms": list(heard.takeovers_ms) if heard else [],
+        "outage_ms": _rounded(run.outage_ms),
         "back_ms": _rounded(run.back_ms),
         "answered_after_back_ms": _rounded(run.answered_after_back_ms),
         "sound_difference_ms": _rounded(run.sound_difference_ms),

@@ -95,7 +95,7 @@ class Lab:
             strike.problem = f"{error.code}: {error.detail}"
 
     async def _told(self, strike: _Strike, question: Question, witness: Witness, heard: Heard | None) -> Run:
-        blow, back_ms, answered_ms = strike.blow, None, None
+        blow, back_ms, answered_ms, outage_ms = strike.blow, None, None, None
         call, spoken = witness.call, witness.spoken
         if blow is not None and call is not None and spoken is not None:
             sounds, asked_us = call.ears.sounds, spoken.last_sound_us or 0
@@ -104,6 +104,7 @@ class Lab:
                 again_us = sounds.first_after(blow.at_us + _FLIGHT_US)
                 back_ms = None if again_us is None else (again_us - blow.at_us) / 1000
             if (back_us := strike.mended.back_at_us) is not None:
+                outage_ms = (back_us - blow.at_us) / 1000
                 answer_us = sounds.first_after(max(asked_us, blow.at_us))
                 answered_ms = None if answer_us is None else max(0, answer_us - back_us) / 1000
         late = 0
@@ -118,6 +119,7 @@ class Lab:
             heard=heard,
             session_id=witness.session_id,
             problem=strike.problem,
+            outage_ms=outage_ms,
             back_ms=back_ms,
             answered_after_back_ms=answered_ms,
             zombie_records=late,

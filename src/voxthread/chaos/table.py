@@ -49,13 +49,14 @@ def row_of(target: Target, how: How, phases: Sequence[Phase], brokers: int) -> R
             limits = {"added_silence_ms": 300, "reply_delay_ms": ONE_HOST_MS}
             return Row(target=target, phases=usual, limits=limits, is_unnoticed=True)
         case Target.MEDIA:
-            spoken = tuple(phases) or (Phase.SPEAKING,)
-            return Row(target=target, phases=spoken, limits={"back_ms": 3_000}, keeps_words=False)
+            during = tuple(phases) or (Phase.SPEAKING,)
+            is_heard = during == (Phase.SPEAKING,)
+            return Row(target=target, phases=during, limits={"back_ms": 3_000}, keeps_words=is_heard)
         case Target.BROKER if brokers > 1:
             return Row(target=target, phases=usual)
         case Target.BROKER:
-            during = tuple(phases) or (Phase.LISTENING,)
-            return Row(target=target, phases=during, limits={"answered_after_back_ms": 3_000})
+            asked = tuple(phases) or (Phase.LISTENING,)
+            return Row(target=target, phases=asked, limits={"answered_after_back_ms": 3_000})
 
 
 def rows_of_table(brokers: int) -> list[Row]:
