@@ -8,16 +8,19 @@ import secrets
 import socket
 import sys
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
+from voxthread.cli.bench import bench_commands
 from voxthread.cli.bus import bus_commands
+from voxthread.cli.chaos import chaos
 from voxthread.cli.replay import replay
 from voxthread.cli.sessions import session_commands
 from voxthread.cli.terminal import (
     DEFAULT_URL,
     AsJson,
+    CallerVoice,
     ConfigFile,
     Token,
     Url,
@@ -34,13 +37,13 @@ from voxthread.config import read_config
 main = typer.Typer(
     name="voxthread", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__
 )
-bench = typer.Typer(no_args_is_help=True, help="Measure a running server.")
 models = typer.Typer(no_args_is_help=True, help="The bundled models.")
-main.add_typer(bench, name="bench")
+main.add_typer(bench_commands, name="bench")
 main.add_typer(models, name="models")
 main.add_typer(session_commands, name="session")
 main.add_typer(token_commands, name="token")
 main.add_typer(bus_commands, name="bus")
+main.command()(chaos)
 main.command()(replay)
 
 
@@ -61,10 +64,6 @@ BusUrl = Annotated[
 ]
 WorkerId = Annotated[
     str | None, typer.Option(envvar="VOXTHREAD_WORKER_ID", help="Names this life of this process.")
-]
-
-CallerVoice = Annotated[
-    Literal["auto", "piper", "espeak"], typer.Option(help="Voice of the texts: the bundled one, or espeak-ng.")
 ]
 
 
@@ -178,31 +177,6 @@ def call(
         models_dir=read_config().models_dir,
     )
     print_result(run(lambda: run_call(options, CallPrinter(progress))), as_json)
-
-
-@bench.command()
-def latency(
-    turns: Annotated[int, typer.Option(min=1, help="How many questions.")] = 12,
-    agent: Annotated[str, typer.Option(help="Which agent.")] = "chat",
-    voice: CallerVoice = "auto",
-    url: Url = DEFAULT_URL,
-    token: Token = None,
-    as_json: AsJson = False,
-) -> None:
-    """Voice-to-voice latency of spoken questions over WebRTC, at the caller's ear."""
-    from voxthread.client.bench import run_latency_bench
-    from voxthread.client.printer import CallPrinter
-
-    printer = CallPrinter(progress)
-    models_dir = read_config().models_dir
-    print_result(
-        run(
-            lambda: run_latency_bench(
-                url, turns, agent=agent, token=token, voice=voice, models_dir=models_dir, printer=printer
-            )
-        ),
-        as_json,
-    )
 
 
 @models.command("pull")

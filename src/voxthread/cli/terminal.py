@@ -4,7 +4,7 @@ import json
 import sys
 from collections.abc import Callable, Coroutine
 from pathlib import Path
-from typing import Annotated, Any, NoReturn, TypeVar
+from typing import Annotated, Any, Literal, NoReturn, TypeVar
 
 import anyio
 import typer
@@ -22,6 +22,9 @@ progress = Console(stderr=True, highlight=False)
 Url = Annotated[str, typer.Option(envvar="VOXTHREAD_URL", help="Base address of the server.")]
 Token = Annotated[str | None, typer.Option(envvar="VOXTHREAD_TOKEN", help="Bearer token, where one is needed.")]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")]
+CallerVoice = Annotated[
+    Literal["auto", "piper", "espeak"], typer.Option(help="Voice of the texts: the bundled one, or espeak-ng.")
+]
 ConfigFile = Annotated[Path | None, typer.Option("--config", exists=True, dir_okay=False, help="A TOML file.")]
 
 T = TypeVar("T")

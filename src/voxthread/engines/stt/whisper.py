@@ -1,7 +1,7 @@
 """Whisper as a stream: audio and flushes in, interim and final transcripts out."""
 
 import asyncio
-from collections.abc import AsyncIterable, AsyncIterator
+from collections.abc import AsyncIterable, AsyncIterator, Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import partial
@@ -20,6 +20,17 @@ class Decoder(Protocol):
     def transcribe(self, samples: FloatSamples) -> str: ...
 
 
+class Decodings(Protocol):
+    """Where decodings run one after another, as `DecodingThread` has them."""
+
+    @property
+    def is_idle(self) -> bool: ...
+
+    def start(self, decode: Callable[[], str]) -> Future[str]: ...
+
+    def close(self) -> None: ...
+
+
 class WhisperSpeechToText:
     """One Whisper for all sessions, in a thread of its own.
 
@@ -27,10 +38,10 @@ class WhisperSpeechToText:
     is left out otherwise; so a final one waits for other final ones and at most one interim.
     """
 
-    def __init__(self, decoder: Decoder, *, interim_ms: int) -> None:
+    def __init__(self, decoder: Decoder, *, interim_ms: int, decodings: Decodings | None = None) -> None:
         self._decoder = decoder
         self._interim_samples = interim_ms * SPEECH_RATE_HZ // 1000
-        self._thread = DecodingThread()
+        self._thread: Decodings = decodings or DecodingThread()
 
     async def transcribe(self, audio: AsyncIterable[PcmFrame | Flush]) -> AsyncIterator[Transcript]:
         """Raises `TranscriptionError`. Closed, it leaves nothing queued; a decoding that runs is dropped."""

@@ -11,11 +11,11 @@ from pathlib import Path
 import onnx
 import onnx.utils
 
-from voxthread.engines.tts.fixed_noise import fix_noise
+from voxthread.engines.tts.fixed_noise import SEED, fix_noise
 
 
-def split_voice(voice: Path, cut: str, *, encoder: Path, decoder: Path) -> None:
-    """Write the part of `voice` up to the tensor `cut`, and the part from it on.
+def split_voice(voice: Path, cut: str, *, encoder: Path, decoder: Path, seed: int = SEED) -> None:
+    """Write the part of `voice` up to the tensor `cut`, and the part from it on; `seed` makes its noise.
 
     Raises `ValueError` when the graph has no such tensor.
     """
@@ -25,7 +25,7 @@ def split_voice(voice: Path, cut: str, *, encoder: Path, decoder: Path) -> None:
         raise ValueError(f"{voice.name} has no tensor {cut}")
     inputs = [tensor.name for tensor in graph.input]
     outputs = [tensor.name for tensor in graph.output]
-    fix_noise(graph)
+    fix_noise(graph, seed)
     with tempfile.TemporaryDirectory(dir=encoder.parent) as scratch:
         fixed = Path(scratch) / "fixed.onnx"
         onnx.save(model, fixed)

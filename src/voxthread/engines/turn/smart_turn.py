@@ -31,9 +31,10 @@ class SmartTurn:
             raise TurnModelError(
                 "turn.wrong_rate", f"the end-of-turn model hears 16 kHz, not {audio.rate_hz} Hz"
             )
-        return await anyio.to_thread.run_sync(self._infer, audio.pcm, limiter=self._one_at_a_time)
+        return await anyio.to_thread.run_sync(self.judge, audio.pcm, limiter=self._one_at_a_time)
 
-    def _infer(self, pcm: bytes) -> float:
+    def judge(self, pcm: bytes) -> float:
+        """`probability` of s16le at 16 kHz. Blocking. Raises `TurnModelError`."""
         features = log_mel(_normalised_window(to_float(pcm)))
         try:
             output = self._network.run(None, {"input_features": features[None]})[0]
