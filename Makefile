@@ -51,7 +51,7 @@ check: $(VENV)/.synced
 	$(BIN)/python scripts/write_configuration.py --check
 
 bench: setup
-	@$(BIN)/python scripts/bench.py $(ARGS)
+	@$(BIN)/python benchmarks/latency.py $(ARGS)
 
 docs: $(VENV)/.synced
 	$(BIN)/python scripts/write_configuration.py
