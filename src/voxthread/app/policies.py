@@ -40,6 +40,7 @@ def call_policy(config: TurnConfig) -> CallPolicy:
     return CallPolicy(
         max_session_ms=config.max_session_ms,
         goodbye=words["goodbye"],
+        closing_notice=words["closing_notice"],
         filler_ms=config.filler_ms,
         filler=words["filler"],
     )

@@ -17,6 +17,8 @@ class CallPolicy:
     max_session_ms: int = 7_200_000
     goodbye: str = ""
     """Spoken `GOODBYE_MS` before the longest call ends, if nobody is speaking then."""
+    closing_notice: str = ""
+    """Spoken when the log is about to take nothing more and the call must end."""
     filler_ms: int = 0
     """An answer not begun for so long is preceded by `filler`; 0 says none."""
     filler: str = ""

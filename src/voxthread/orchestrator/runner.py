@@ -92,7 +92,15 @@ class Orchestrator:
     async def _prepare_phrases(self) -> None:
         turn, call = self._host.turn, self._host.call
         greetings = [agent.greeting for agent in self._host.engines.agents.values()]
-        texts = [*greetings, turn.apology, turn.line_notice, turn.idle_prompt, call.goodbye, call.filler]
+        texts = [
+            *greetings,
+            turn.apology,
+            turn.line_notice,
+            turn.idle_prompt,
+            call.goodbye,
+            call.filler,
+            call.closing_notice,
+        ]
         try:
             await self._host.phrases.prepare(texts)
         except* SynthesisError as failed:

@@ -24,8 +24,9 @@ from voxthread.core.turn_state import REPLYING, State, TurnPolicy
 from voxthread.core.turns import TurnMachine
 from voxthread.observability.logs import get_logger
 from voxthread.observability.metrics import STALE_RESULTS_DROPPED
-from voxthread.orchestrator.call_policy import GOODBYE_MS, CallPolicy
+from voxthread.orchestrator.call_policy import CallPolicy
 from voxthread.orchestrator.ear import Ear, Heard
+from voxthread.orchestrator.ending import Ending
 from voxthread.orchestrator.inbox import Arrived, Inbox, Item
 from voxthread.orchestrator.journal import Journal
 from voxthread.orchestrator.listening import Listening
@@ -46,7 +47,6 @@ from voxthread.wire.stamp import Stamp
 log = get_logger(__name__)
 
 MEDIA_LOST = "media_lost"
-TOO_LONG = "too_long"
 
 _SAVE_EACH_MS = 1_000
 """While a reply lasts, in which little else changes the state."""
@@ -126,8 +126,7 @@ class Session:
         self._in_position = begin.snapshot.in_position if isinstance(begin, Recovered) else begin.position
         self._saved_at_ms = 0
         self._heard_of_media_ms = host.now()
-        self._end_ms = opened.created_at_ms + host.call.max_session_ms
-        self._goodbye_ms: int | None = self._end_ms - GOODBYE_MS
+        self._ending = Ending(host.call, opened.created_at_ms)
         self._audio_position: int | None = None
         """Where the open utterance's audio begins; None while there is none."""
 
@@ -163,7 +162,10 @@ class Session:
             self._past = None
         while self._machine.state is not State.CLOSED:
             item: Item | None = None
-            deadlines = (self._machine.deadline(), self._media_gone_ms, self._goodbye_ms, self._end_ms)
+            if self._host.bus.closing is not None:
+                self._ending.hasten(self._host.now())
+            ending = self._ending
+            deadlines = (self._machine.deadline(), self._media_gone_ms, ending.goodbye_ms, ending.at_ms)
             wake_ms = min(deadline for deadline in deadlines if deadline is not None)
             with anyio.move_on_after(max(0, wake_ms - self._host.now()) / 1000):
                 item = await self._inbox.get()
@@ -186,11 +188,13 @@ class Session:
         if now >= self._media_gone_ms:
             await self._tell(inputs.SessionEnded(reason=MEDIA_LOST))
             await self._release()
-        elif now >= self._end_ms:
-            await self._tell(inputs.SessionEnded(reason=TOO_LONG))
-        elif self._goodbye_ms is not None and now >= self._goodbye_ms:
-            self._goodbye_ms = None
-            await self._tell(inputs.SpeechRequested(text=self._host.call.goodbye))
+        elif now >= self._ending.at_ms:
+            await self._tell(inputs.SessionEnded(reason=self._ending.reason))
+        elif self._ending.goodbye_ms is not None and now >= self._ending.goodbye_ms:
+            if self._ending.is_urgent:
+                await self._tell(inputs.InterruptReceived())
+            self._ending.said(now, is_heard=self._machine.state is State.LISTENING)
+            await self._tell(inputs.SpeechRequested(text=self._ending.goodbye))
         else:
             await self._tell(None)
 
