@@ -38,22 +38,29 @@ class _Strike:
 class Lab:
     """One server, its brokers if it has any, and what its callers ask."""
 
-    def __init__(self, server: ChaosServer, questions: Sequence[Question], brokers: Brokers | None) -> None:
+    def __init__(
+        self,
+        server: ChaosServer,
+        questions: Sequence[Question],
+        brokers: Brokers | None,
+        on_undisturbed: Callable[[Question, Heard], None],
+    ) -> None:
         self._server = server
         self._questions = questions
         self._blows = Blows(server, brokers)
-        self.undisturbed: dict[str, Heard] = {}
-        """By the text of the question."""
+        self._on_undisturbed = on_undisturbed
+        self._undisturbed: dict[str, Heard] = {}
 
-    async def listen_undisturbed(self, on_heard: Callable[[Question, Heard], None]) -> None:
-        """Ask every question once, before anything is struck. Raises `CallError`."""
-        for question in self._questions:
-            heard = await ask(self._server.url, question, Witness())
-            self.undisturbed[question.text] = heard
-            on_heard(question, heard)
+    async def undisturbed(self, question: Question) -> Heard:
+        """The same call when nothing is struck; asked once. Raises `CallError`."""
+        if question.text not in self._undisturbed:
+            self._undisturbed[question.text] = await ask(self._server.url, question, Witness())
+            self._on_undisturbed(question, self._undisturbed[question.text])
+        return self._undisturbed[question.text]
 
     async def run(self, row: Row, calls: int, seed: int, on_run: Callable[[Run], None]) -> list[Run]:
-        """So many calls, struck as the row says. Raises `ChaosError` if the server does not come back."""
+        """So many calls, struck as the row says. Raises `ChaosError` if the server does not come back,
+        `CallError` if already an undisturbed call fails."""
         runs = []
         for number, moment in enumerate(islice(moments(seed, row.phases), calls)):
             question = self._questions[number // len(row.phases) % len(self._questions)]
@@ -64,7 +71,7 @@ class Lab:
         return runs
 
     async def _struck(self, row: Row, question: Question, moment: Moment) -> Run:
-        undisturbed = self.undisturbed[question.text]
+        undisturbed = await self.undisturbed(question)
         strike, witness, heard = _Strike(row, moment, undisturbed), Witness(), None
         async with anyio.create_task_group() as tasks:
 

@@ -26,7 +26,8 @@ from voxthread.wire.log import Bus
 _LOOK_S: Final = 0.05
 _WHOLE_S: Final = 90
 """For all roles to be ready; models are loaded on a machine that may have other things to do."""
-_SETTLED_MS: Final = 1_000
+_SETTLED_MS: Final = 600
+"""Longer than the pauses in which partitions are given to an orchestrator that came back."""
 _STOP_S: Final = 25
 
 

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, Final, Protocol
 
 from voxthread.bus.open import kafka_settings
-from voxthread.chaos.blows import Brokers
 from voxthread.chaos.caller import Question
 from voxthread.chaos.failures import ChaosError
 from voxthread.chaos.outcome import Heard, Run
@@ -25,11 +24,11 @@ from voxthread.config import Config
 
 ASKED: Final = (
     ("hotel", "Is the wireless internet free?"),
-    ("hotel", "When is breakfast served?"),
+    ("hotel", "When is the swimming pool open?"),
     ("chat", "What is the capital of France?"),
     ("hotel", "How much does parking cost?"),
     ("hotel", "Can I bring my dog?"),
-    ("chat", "Could you please tell me your name again?"),
+    ("chat", "How many days are there in a year?"),
 )
 """Agent and question, short ones: a row is twenty calls."""
 
@@ -54,8 +53,6 @@ class ChaosOptions:
     agent: str | None = None
     bus_url: str | None = None
     """None is a SQLite file of its own."""
-    brokers: Brokers | None = None
-    """Those of `bus_url`; None looks for them on this machine."""
     phases: Sequence[Phase] = field(default_factory=tuple)
 
 
@@ -73,7 +70,7 @@ async def run_kill(options: ChaosOptions, target: Target, how: How, watcher: Wat
         if target is Target.BROKER and not sitting.broker_count:
             raise ChaosError("chaos.no_brokers", "a broker to kill takes --bus kafka://HOST:PORT,...")
         row = row_of(target, how, options.phases, sitting.broker_count)
-        return {**_about(options), **row_json(row, await _run_row(sitting, row, options, watcher))}
+        return {**_about(options, sitting), **row_json(row, await _run_row(sitting, row, options, watcher))}
 
 
 async def run_table(options: ChaosOptions, watcher: Watcher) -> dict[str, Any]:
@@ -85,7 +82,7 @@ async def run_table(options: ChaosOptions, watcher: Watcher) -> dict[str, Any]:
         told = [row_json(row, runs) for row, runs in rows]
         every = [run for _, runs in rows for run in runs]
         return {
-            **_about(options),
+            **_about(options, sitting),
             **summary(every),
             "calls": len(every),
             "passed": all(row["passed"] for row in told),
@@ -96,10 +93,11 @@ async def run_table(options: ChaosOptions, watcher: Watcher) -> dict[str, Any]:
 async def run_random(options: ChaosOptions, callers: int, minutes: float, watcher: Watcher) -> dict[str, Any]:
     """So many callers for so long, and what was left behind. Raises `ChaosError`, `CallError`."""
     async with _sit(options, watcher) as sitting:
-        storm = Storm(sitting.server, sitting.questions, sitting.lab.undisturbed, watcher.news)
+        calm = {question.text: await sitting.lab.undisturbed(question) for question in sitting.questions}
+        storm = Storm(sitting.server, sitting.questions, calm, watcher.news)
         tally = await storm.rage(callers=callers, minutes=minutes, seed=options.seed)
         tally.left = await sitting.server.stop()
-        return {**_about(options), **tally_json(tally)}
+        return {**_about(options, sitting), **tally_json(tally)}
 
 
 async def _run_row(sitting: Sitting, row: Row, options: ChaosOptions, watcher: Watcher) -> list[Run]:
@@ -117,24 +115,26 @@ async def _sit(options: ChaosOptions, watcher: Watcher) -> AsyncIterator[Sitting
     ]
     scratch = Path(tempfile.mkdtemp(prefix="voxthread-chaos-"))
     async with AsyncExitStack() as stack:
-        bus_url, brokers = f"sqlite:{scratch / 'log.db'}", options.brokers
-        if options.bus_url is not None and options.bus_url.startswith("kafka"):
+        bus_url, brokers = options.bus_url or f"sqlite:{scratch / 'log.db'}", None
+        if bus_url == "memory":
+            raise ChaosError(
+                "chaos.bus", "a log in memory dies with its process: take sqlite:FILE or kafka://..."
+            )
+        if bus_url.startswith("kafka"):
             from voxthread.chaos.brokers import LocalBrokers, topics_removed, with_own_topics
 
-            bus_url = with_own_topics(options.bus_url, f"chaos_{secrets.token_hex(4)}")
+            bus_url = with_own_topics(bus_url, f"chaos_{secrets.token_hex(4)}")
             settings = kafka_settings(bus_url, options.config.bus)
-            brokers = brokers or LocalBrokers(settings, scratch / "brokers.log")
+            brokers = LocalBrokers(settings, scratch / "brokers.log")
             stack.enter_context(topics_removed(settings))
-        elif options.bus_url is not None:
-            bus_url = options.bus_url
         broker_count = 0 if brokers is None else await brokers.count()
         server = await stack.enter_async_context(open_chaos_server(scratch, bus_url, options.config.bus))
         watcher.began(server.url, server.log_file, options.seed)
-        lab = Lab(server, questions, brokers)
-        await lab.listen_undisturbed(watcher.undisturbed)
+        lab = Lab(server, questions, brokers, watcher.undisturbed)
         yield Sitting(server=server, lab=lab, broker_count=broker_count, questions=questions)
 
 
-def _about(options: ChaosOptions) -> dict[str, Any]:
+def _about(options: ChaosOptions, sitting: Sitting) -> dict[str, Any]:
     bus = "sqlite" if options.bus_url is None else options.bus_url.partition(":")[0]
-    return {"seed": options.seed, "bus": bus, "machine": machine(), "load": load_average()}
+    log = str(sitting.server.log_file)
+    return {"seed": options.seed, "bus": bus, "log": log, "machine": machine(), "load": load_average()}
