@@ -16,6 +16,7 @@ from voxthread.core import events
 from voxthread.core.attempts import give_up
 from voxthread.core.effects import Effect
 from voxthread.core.inputs import Input, SessionEnded
+from voxthread.core.replay import MachineStarted, Told, drive
 from voxthread.core.turn_state import TurnPolicy, TurnSnapshot
 from voxthread.core.turns import TurnMachine
 from voxthread.observability.logs import get_logger
@@ -57,20 +58,22 @@ class _Letter:
 class Skip:
     """A session's work is given up: where it then stands, and what its machine was told to get there."""
 
+    now: int
     turn: TurnSnapshot
-    steps: tuple[tuple[Input, tuple[Effect, ...]], ...]
+    steps: tuple[tuple[Told, tuple[Effect, ...]], ...]
 
 
 def plan_skip(past: Recovered, policy: TurnPolicy, now: int) -> Skip:
-    machine = TurnMachine(policy, past.turn)
-    steps: list[tuple[Input, tuple[Effect, ...]]] = []
+    started = MachineStarted(policy=policy)
+    machine, resumed = drive(TurnMachine(policy, past.turn), started, now)
+    steps: list[tuple[Told, tuple[Effect, ...]]] = [(started, tuple(resumed))]
 
     def tell(fact: Input) -> TurnSnapshot:
         steps.append((fact, tuple(machine.handle(fact, now))))
         return machine.snapshot()
 
     give_up(past.turn, tell, apology=policy.apology)
-    return Skip(machine.snapshot(), tuple(steps))
+    return Skip(now, machine.snapshot(), tuple(steps))
 
 
 async def carry_out_skip(host: Host, place: Place, past: Recovered, skip: Skip) -> int:
@@ -84,10 +87,9 @@ async def carry_out_skip(host: Host, place: Place, past: Recovered, skip: Skip) 
         audio_position = await host.bus.head(Stream.IN, place.partition)
         letter = await _letter_of(host, place, past)
     await _put_aside(host, place, letter)
-    now = host.now()
     async with _writing(host, place, past) as (_, journal):
-        for fact, effects in skip.steps:
-            await journal.record(fact, now, past.snapshot.in_position, effects)
+        for told, effects in skip.steps:
+            await journal.record(told, skip.now, past.snapshot.in_position, effects)
             past.unpublished += _published(effects)
     past.turn, past.audio, past.sent_ms = skip.turn, [], 0
     past.snapshot = msgspec.structs.replace(past.snapshot, input_seq=journal.input_seq)
@@ -98,10 +100,12 @@ async def quarantine(host: Host, place: Place, past: Recovered) -> None:
     """End the session without going on with it, and give its names back. Raises `BusError`."""
     session_id, now = place.session_id, host.now()
     await _put_aside(host, place, _snapshot_of(past, POISON_SESSION))
-    machine = TurnMachine(host.turn, past.turn)
+    started = MachineStarted(policy=host.turn)
+    machine, resumed = drive(TurnMachine(host.turn, past.turn), started, now)
     fact = SessionEnded(reason=QUARANTINED)
     effects = machine.handle(fact, now)
     async with _writing(host, place, past) as (session_log, journal):
+        await journal.record(started, now, past.snapshot.in_position, resumed)
         await journal.record(fact, now, past.snapshot.in_position, effects)
         for event in [*past.unpublished, *_published(effects)]:
             await journal.publish(event)
