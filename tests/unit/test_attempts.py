@@ -7,7 +7,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from voxthread.core import inputs
-from voxthread.core.attempts import Attempt, Judgement, Verdict, Work, count_answers, give_up, judge, work_of
+from voxthread.core.attempts import (
+    Attempt,
+    Judgement,
+    Verdict,
+    Work,
+    count_answers,
+    give_up,
+    is_stuck,
+    judge,
+    work_of,
+)
 from voxthread.core.history import Message
 from voxthread.core.inputs import Input
 from voxthread.core.turn_state import State, TurnPolicy, TurnSnapshot
@@ -28,7 +38,8 @@ def after(*deaths: Work | None) -> Judgement:
     judgement = Judgement(Verdict.GO_ON, None)
     for each in deaths:
         before = judgement.attempt
-        judgement = judge(each, replace(before, is_alone=before.is_probation) if before else None)
+        before = replace(before, is_alone=before.is_skipped) if before else None
+        judgement = judge(each, before, is_only_suspect=True)
     return judgement
 
 
@@ -54,7 +65,14 @@ def test_third_death_before_any_answer_quarantines_whoever_was_alone() -> None:
 
 def test_third_death_in_company_is_tried_alone_first() -> None:
     on_probation = after(work(), work()).attempt
-    assert judge(work("utterance 2"), on_probation).verdict is Verdict.TRY_ALONE
+    assert judge(work("utterance 2"), on_probation, is_only_suspect=True).verdict is Verdict.TRY_ALONE
+
+
+def test_two_deaths_of_several_at_the_same_work_try_each_alone_and_then_skip() -> None:
+    tried = judge(work(), after(work()).attempt, is_only_suspect=False)
+    assert tried.verdict is Verdict.TRY_ALONE
+    assert tried.attempt is not None
+    assert judge(work(), replace(tried.attempt, is_alone=True), is_only_suspect=False).verdict is Verdict.SKIP
 
 
 def test_third_death_after_an_answer_goes_on() -> None:
@@ -69,7 +87,7 @@ def test_session_with_nothing_to_do_is_never_blamed(deaths: int) -> None:
 def test_session_on_probation_with_nothing_to_do_stays_on_it_and_is_not_alone_with_what_comes() -> None:
     on_probation = after(work(), work()).attempt
     assert on_probation is not None
-    judgement = judge(None, replace(on_probation, is_alone=True))
+    judgement = judge(None, replace(on_probation, is_alone=True), is_only_suspect=False)
     assert judgement == Judgement(Verdict.GO_ON, replace(on_probation, is_alone=False))
 
 
@@ -199,7 +217,12 @@ class World:
                 return self.deaths
 
     def take_over(self) -> bool:
-        judged = [(each, judge(each.work, each.attempt)) for each in (self.guilty, *self.innocent)]
+        everybody = [self.guilty, *self.innocent]
+        suspects = [each for each in everybody if is_stuck(each.work, each.attempt)]
+        self.was_ambiguous |= len(suspects) > 1
+        judged = [
+            (each, judge(each.work, each.attempt, is_only_suspect=suspects == [each])) for each in everybody
+        ]
         assert all(j.verdict is not Verdict.QUARANTINE or each.is_guilty for each, j in judged)
         if judged[0][1].verdict is Verdict.QUARANTINE:
             return True
@@ -208,8 +231,7 @@ class World:
             if judgement.verdict is Verdict.GO_ON:
                 each.attempt = judgement.attempt
             elif judgement.verdict is Verdict.SKIP and judgement.attempt is not None:
-                each.attempt, each.work = replace(judgement.attempt, is_alone=len(skipped) == 1), None
-                self.was_ambiguous |= len(skipped) > 1
+                each.attempt, each.work = judgement.attempt, None
         if judged[0][1].verdict is not Verdict.GO_ON:  # else this owner dies before anybody is tried
             self.try_in_turn([each for each in judged if each[1].verdict is Verdict.TRY_ALONE], skipped)
         return False
@@ -218,12 +240,17 @@ class World:
         for each, judgement in reversed(trials):
             assert judgement.attempt is not None
             each.attempt = replace(judgement.attempt, is_alone=True)
-            for other in skipped:
-                assert other.attempt is not None
-                other.attempt = replace(other.attempt, is_alone=False)
             if each.is_guilty:
+                _note(skipped, is_alone=False)
                 return
             each.attempt = None
+        _note(skipped, is_alone=len(skipped) == 1)
+
+
+def _note(sessions: list[Modelled], *, is_alone: bool) -> None:
+    for each in sessions:
+        assert each.attempt is not None
+        each.attempt = replace(each.attempt, is_alone=is_alone)
 
 
 LIVES = st.integers(1, 4).flatmap(

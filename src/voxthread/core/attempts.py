@@ -6,8 +6,8 @@ what is done about it.
 Whoever takes over after a death judges each session by what it was at, and writes the judgement down as an
 `Attempt` before it dares to go on; the next one, should there be a death again, finds it. An innocent session
 that is merely there when owners die gets on with its work between two deaths, or has none, and is then not
-at the same place. Where owners die too fast for that, it may lose an utterance; but nobody is quarantined
-who was not alone with the deed: those that were skipped together in one process are tried one after another.
+at the same place. Where owners die too fast for that, several are: then they are tried one after another,
+which costs a death more, and nobody is sentenced who was not alone.
 
 Pure.
 """
@@ -15,15 +15,12 @@ Pure.
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from enum import Enum
-from typing import Final
 
 from voxthread.core.failures import Failure
 from voxthread.core.inputs import Input, ReplyFailed, SpeechRequested, SpeechStopped, TranscriptionFailed
 from voxthread.core.turn_state import TurnSnapshot, Utterance
 
-SKIP_DEATHS: Final = 2
-
-POISONED: Final = Failure(
+POISONED = Failure(
     code="utterance.poisoned",
     stage="session",
     retryable=False,
@@ -50,12 +47,10 @@ class Attempt:
     progress: tuple[int, ...]
     answers: int
     deaths: int
+    is_skipped: bool = False
+    """The session is on probation: work was given up, and nothing has been answered since."""
     is_alone: bool = False
-    """No other session of the process is under suspicion."""
-
-    @property
-    def is_probation(self) -> bool:
-        return self.deaths >= SKIP_DEATHS
+    """It is on trial or on probation, and no other session of the process is."""
 
 
 class Verdict(Enum):
@@ -63,7 +58,7 @@ class Verdict(Enum):
     SKIP = "skip"
     """Without the work it was at."""
     TRY_ALONE = "try_alone"
-    """Go on, while nobody else that is under suspicion does."""
+    """Go on, while nobody else does that may be to blame."""
     QUARANTINE = "quarantine"
 
 
@@ -75,20 +70,31 @@ class Judgement:
     attempt: Attempt | None
 
 
-def judge(work: Work | None, before: Attempt | None) -> Judgement:
-    """After a death of the owner. `work` is None for a session that had nothing to do: it has killed nobody."""
+def judge(work: Work | None, before: Attempt | None, *, is_only_suspect: bool) -> Judgement:
+    """After a death of the owner. `work` is None for a session that had nothing to do: it has killed nobody.
+
+    `is_only_suspect`: of all sessions that the owner left to this process, no other `is_stuck`.
+    """
     if work is None:
-        is_kept = before is not None and before.is_probation
+        is_kept = before is not None and before.is_skipped
         return Judgement(Verdict.GO_ON, replace(before, is_alone=False) if before and is_kept else None)
     first = Attempt(work=work.name, progress=work.progress, answers=work.answers, deaths=1)
-    if before is None or work.answers > before.answers:
+    if before is None or not is_stuck(work, before):
         return Judgement(Verdict.GO_ON, first)
-    if before.is_probation:
-        verdict = Verdict.QUARANTINE if before.is_alone else Verdict.TRY_ALONE
-        return Judgement(verdict, replace(first, deaths=before.deaths + 1))
-    if work.name != before.work or work.progress > before.progress:
-        return Judgement(Verdict.GO_ON, first)
-    return Judgement(Verdict.SKIP, replace(before, deaths=before.deaths + 1))
+    again = replace(before, deaths=before.deaths + 1, is_alone=False)
+    if before.is_skipped:
+        return Judgement(Verdict.QUARANTINE if before.is_alone else Verdict.TRY_ALONE, again)
+    if before.is_alone or is_only_suspect:
+        return Judgement(Verdict.SKIP, replace(again, is_skipped=True))
+    return Judgement(Verdict.TRY_ALONE, again)
+
+
+def is_stuck(work: Work | None, before: Attempt | None) -> bool:
+    """Whether nothing was got done since the death before; on trial and probation only an answer counts."""
+    if work is None or before is None or work.answers > before.answers:
+        return False
+    is_same = work.name == before.work and work.progress <= before.progress
+    return is_same or before.is_skipped or before.is_alone
 
 
 def work_of(turn: TurnSnapshot, *, phrases: Collection[str], command_position: int | None) -> Work | None:

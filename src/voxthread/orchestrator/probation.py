@@ -2,9 +2,12 @@
 
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, Final
 
 import anyio
+
+_SUSPECTS_S: Final = 0.1
+"""The partitions a dead process leaves are granted together, and recovered side by side."""
 
 Note = Callable[[bool], Coroutine[Any, Any, None]]
 """Write down whether the session is the only one under suspicion here."""
@@ -18,10 +21,17 @@ class Probation:
     """
 
     def __init__(self) -> None:
+        self._suspects: set[str] = set()
         self._notes: dict[str, Note] = {}
         self._unsettled: set[str] = set()
         self._settled = anyio.Event()
         self._trial = anyio.Lock()
+
+    async def is_only_suspect(self, session_id: str) -> bool:
+        """Whether no other session was stuck at its work. Takes as long as other partitions may need to say."""
+        self._suspects.add(session_id)
+        await anyio.sleep(_SUSPECTS_S)
+        return self._suspects == {session_id}
 
     async def join(self, session_id: str, note: Note | None = None) -> None:
         """Returns when all that changes by it is written down."""
@@ -39,6 +49,7 @@ class Probation:
 
     def settle(self, session_id: str) -> None:
         """It has lived on: what others die of from now on is not what it was at."""
+        self._suspects.discard(session_id)
         self._unsettled.discard(session_id)
         if not self._unsettled:
             self._settled.set()
@@ -59,3 +70,5 @@ class Probation:
                 yield
             finally:
                 self.leave(session_id)
+            if len(self._notes) == 1:
+                await next(iter(self._notes.values()))(True)

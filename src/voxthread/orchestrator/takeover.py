@@ -6,7 +6,7 @@ from typing import Final
 import anyio
 from anyio.abc import TaskGroup
 
-from voxthread.core.attempts import Attempt, Judgement, Verdict, count_answers, judge, work_of
+from voxthread.core.attempts import Attempt, Judgement, Verdict, count_answers, is_stuck, judge, work_of
 from voxthread.observability.logs import get_logger
 from voxthread.orchestrator.log_writer import append_patiently
 from voxthread.orchestrator.poison import carry_out_skip, plan_skip, quarantine
@@ -18,7 +18,7 @@ from voxthread.wire.snapshots import encode_attempt
 
 log = get_logger(__name__)
 
-TRIAL_S: Final = 2.0
+TRIAL_S: Final = 1.0
 """Whoever has lived on so long with work that owners died at is not to blame: longer than any model takes to
 begin with it, and what others who are under suspicion wait for their turn."""
 
@@ -41,7 +41,7 @@ class Takeover:
 
     async def prepare(self) -> bool:
         """False: the session is over. Changes `past` where work is given up. Raises `BusError`."""
-        judgement = self._judge()
+        judgement = await self._judge()
         if judgement.verdict is not Verdict.GO_ON:
             log.warning(
                 "session.suspected",
@@ -60,7 +60,7 @@ class Takeover:
                 await quarantine(self._host, self.place, self.past)
         return judgement.verdict is not Verdict.QUARANTINE
 
-    def _judge(self) -> Judgement:
+    async def _judge(self) -> Judgement:
         before = self.past.attempt
         if not self._is_orphan:
             return Judgement(Verdict.GO_ON, replace(before, is_alone=False) if before else None)
@@ -70,12 +70,15 @@ class Takeover:
             phrases=self._phrases,
             command_position=command.position if command else None,
         )
-        return judge(work, before)
+        is_only_suspect = is_stuck(work, before) and await self._probation.is_only_suspect(
+            self.place.session_id
+        )
+        return judge(work, before, is_only_suspect=is_only_suspect)
 
     async def _go_on(self, attempt: Attempt | None) -> None:
         if attempt != self._attempt:
             await self._write(attempt)
-        if attempt is not None and not attempt.is_probation:
+        if attempt is not None and not attempt.is_skipped:
             self._is_suspect = True
             await self._probation.join(self.place.session_id)
 
