@@ -25,6 +25,7 @@ def steps(name: str) -> list[Step]:
 
 def test_the_calls_worth_keeping_are_there() -> None:
     assert {"hotel", "hotel_by_voice", "barge_in", "backchannel", "takeover", "resumed_line"} <= set(NAMES)
+    assert "quarantined" in NAMES
 
 
 @pytest.mark.parametrize("name", NAMES)
