@@ -1,8 +1,8 @@
 """Scripted calls with faked engines, and the recordings made of them.
 
 `PYTHONPATH=tests .venv/bin/python tests/replay/calls.py` makes the recordings anew: only when the turn machine
-is meant to behave differently. Two are not made here: `hotel_by_voice` is what `voxthread replay --export` wrote
-of a call with the real models, `quarantined` is a call whose agent killed every owner.
+is meant to behave differently. Two are not made here: `voxthread replay --export`
+wrote `hotel_by_voice` of a call with the real models; in `quarantined` the agent killed every owner.
 """
 
 import sys
