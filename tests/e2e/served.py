@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 VOXTHREAD = str(Path(sys.executable).with_name("voxthread"))
-READY_S = 30
+READY_S = 60
 STOP_S = 20
 
 

@@ -1,0 +1,60 @@
+"""SIGKILL the media process while the agent speaks: its caller hears the rest, in the same session."""
+
+import json
+import os
+import signal
+from collections.abc import Iterator
+
+import anyio
+import pytest
+
+from e2e.joe import say_by_joe
+from e2e.served import Served, serve
+from voxthread.client.dial import open_call
+from voxthread.client.script import call_json
+from voxthread.client.utterance import encode_utterance
+from voxthread.engines.models import ModelFiles
+
+pytestmark = [pytest.mark.e2e, pytest.mark.anyio, pytest.mark.timeout(180)]
+
+QUESTION = "What time is breakfast served?"
+ANSWER = (
+    "Breakfast is served from half past six to ten, and until eleven at weekends. "
+    "It costs sixteen euros and is not part of the room rate."
+)
+NOTICE = "Sorry, I lost the line for a moment. If you said something, please say it again."
+
+
+@pytest.fixture(scope="module")
+def roles(models: ModelFiles, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """`voxthread serve` with its roles in processes of their own."""
+    log = tmp_path_factory.mktemp("log") / "log.db"
+    with serve("--orchestrators", "1", "--bus", f"sqlite:{log}") as served:
+        yield served
+
+
+def kill_media(served: Served) -> None:
+    started = [json.loads(line) for line in [*served.log] if '"role.started"' in line]
+    os.kill([each["pid"] for each in started if each["role"] == "media"][-1], signal.SIGKILL)
+
+
+async def test_agent_speaking_media_killed_the_caller_hears_the_rest(roles: Served, models: ModelFiles) -> None:
+    [speech] = await say_by_joe(models, [QUESTION])
+    async with open_call(roles.url) as call:
+        await call.greeting()
+        spoken = await call.say(encode_utterance(speech))
+        await call.ears.sound_after(spoken.sent_us[-1])
+        kill_media(roles)
+        reply = await call.reply(spoken)
+        with anyio.fail_after(30):
+            await call.until(lambda story: NOTICE in story.agent_transcript)
+    told = call_json(call, [reply])
+    [reconnect] = told["reconnects"]
+    assert reconnect["reason"] == "events_lost"
+    assert reconnect["gap_ms"] < 15_000
+    assert call.ears.sounds.first_after((reconnect["at_ms"] + reconnect["gap_ms"]) * 1000) is not None
+    assert told["user_transcript"] == QUESTION
+    assert told["agent_transcript"].endswith(f"{ANSWER} {NOTICE}")
+    assert told["agent_transcript"].count(ANSWER) == 1
+    assert told["events"] == call.story.last_seq
+    assert call.story.closed_because == "hung_up"
