@@ -9,13 +9,12 @@ from pathlib import Path
 
 import anyio
 
-from voxthread.app.pulse import Pulse
+from voxthread.app.pulse import beating
 from voxthread.bus.sqlite import SqliteBus
 
 
 async def main(file: Path, name: str, worker_id: str) -> None:
-    async with SqliteBus(file) as bus, anyio.create_task_group() as tasks:
-        tasks.start_soon(Pulse(bus, worker_id).run)
+    async with SqliteBus(file) as bus, beating(bus, worker_id):
         with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGUSR1) as signals:
             words = {"event": "began", "name": name, "worker_id": worker_id, "pid": os.getpid()}
             os.write(2, json.dumps(words).encode() + b"\n")
@@ -24,7 +23,6 @@ async def main(file: Path, name: str, worker_id: str) -> None:
                     break
                 sqlite3.connect(file, isolation_level=None).execute("BEGIN IMMEDIATE")
                 os.kill(os.getpid(), signal.SIGSTOP)
-        tasks.cancel_scope.cancel()
 
 
 if __name__ == "__main__":

@@ -2,14 +2,12 @@
 
 from pathlib import Path
 
-import anyio
-
 from voxthread.app.agent_files import agent_files
 from voxthread.app.entrance import Entrance
 from voxthread.app.http import bind, open_http, url_of
 from voxthread.app.media_role import open_media
 from voxthread.app.process import checked_start, stop_signal
-from voxthread.app.pulse import Pulse
+from voxthread.app.pulse import beating
 from voxthread.app.shared_bus import open_shared_bus
 from voxthread.config import Config
 from voxthread.gateway.cors import Cors
@@ -30,14 +28,11 @@ async def run_media(config: Config, agent_file: Path | None, worker_id: str) -> 
     async with (
         open_http(entrance, config.http, bound),
         open_shared_bus(config, entrance.wait_for) as bus,
+        beating(bus, worker_id) as pulse,
         open_media(config, bus, agents, worker_id) as media,
-        anyio.create_task_group() as tasks,
     ):
-        pulse = Pulse(bus, worker_id)
-        tasks.start_soon(pulse.run)
         entrance.open(media.http, pulse.trouble)
         log.info("media.ready", url=url_of(config.http, bound), agents=agents, worker_id=worker_id)
         await stop_signal()
         await media.drain()
         entrance.close()
-        tasks.cancel_scope.cancel()

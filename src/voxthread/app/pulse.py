@@ -1,5 +1,7 @@
 """The heartbeats of a media process: they tell its supervisor that it lives, and it that the log does."""
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Final
 
 import anyio
@@ -17,6 +19,16 @@ _BEAT_S: Final = 0.3
 _PATIENCE_MS: Final = 2_000
 """A heartbeat that is not on the log after so long: the log is away."""
 _TELL_AGAIN_MS: Final = 5_000
+
+
+@asynccontextmanager
+async def beating(bus: Bus, worker_id: str) -> AsyncIterator["Pulse"]:
+    """A pulse for as long as the block lasts."""
+    pulse = Pulse(bus, worker_id)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(pulse.run)
+        yield pulse
+        tasks.cancel_scope.cancel()
 
 
 class Pulse:

@@ -13,7 +13,7 @@ from voxthread.supervisor.state_dir import RoleRecord, StateDir
 
 log = get_logger(__name__)
 
-_BEHIND_S: Final = 15
+_BEHIND_S: Final = 30
 
 
 class Role:
