@@ -21,7 +21,7 @@ log = get_logger(__name__)
 
 _OPEN_TIMEOUT_SECONDS = 10
 _CLOSE_TIMEOUT_SECONDS = 1
-_SOCKET_ERRORS = (OSError, TimeoutError, InvalidHandshake, InvalidURI, ConnectionClosed, msgspec.MsgspecError)
+_SOCKET_ERRORS = (OSError, TimeoutError, InvalidHandshake, InvalidURI, msgspec.MsgspecError)
 
 
 class FeedEnd(Enum):
@@ -33,11 +33,7 @@ class FeedEnd(Enum):
     LOST = "events_lost"
 
 
-_END_BY_CODE = {1000: FeedEnd.OVER, 1012: FeedEnd.RESTARTING, 1013: FeedEnd.SLOW}
-
-
-def _end_of(socket: ClientConnection) -> FeedEnd:
-    return _END_BY_CODE.get(socket.close_code or 0, FeedEnd.LOST)
+_END_BY_CODE = {1012: FeedEnd.RESTARTING, 1013: FeedEnd.SLOW}
 
 
 class EventFeed:
@@ -80,10 +76,12 @@ class EventFeed:
                 with anyio.move_on_after(_CLOSE_TIMEOUT_SECONDS, shield=True):
                     await socket.close()
                 socket.transport.abort()
+        except ConnectionClosed as closed:
+            return _END_BY_CODE.get(closed.rcvd.code if closed.rcvd else 0, FeedEnd.LOST)
         except _SOCKET_ERRORS as error:
             log.debug("events.lost", address=address, reason=str(error))
-            return _end_of(socket) if isinstance(error, ConnectionClosed) else FeedEnd.LOST
-        return _end_of(socket)
+            return FeedEnd.LOST
+        return FeedEnd.OVER
 
     async def until(self, is_so: Callable[[Story], bool]) -> None:
         """Wait until the story is so. Raises `CallError` once it can no longer become so."""
