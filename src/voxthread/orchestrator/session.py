@@ -20,7 +20,7 @@ from voxthread.core.inputs import Input
 from voxthread.core.replay import MachineStarted
 from voxthread.core.speech import SpeechPolicy, SpeechSegmenter
 from voxthread.core.turn_resume import resume
-from voxthread.core.turn_state import REPLYING, State, TurnPolicy
+from voxthread.core.turn_state import REPLYING, State, TurnPolicy, TurnSnapshot
 from voxthread.core.turns import TurnMachine
 from voxthread.observability.logs import get_logger
 from voxthread.observability.metrics import STALE_RESULTS_DROPPED
@@ -95,7 +95,7 @@ class Session:
         self._opened = opened
         self._past = past
         self._agent = engines.agents.get(opened.agent) or next(iter(engines.agents.values()))
-        self._machine = TurnMachine(host.turn)
+        self._machine = TurnMachine(host.turn, TurnSnapshot(at_ms=host.now()))
         self._ear = Ear(engines.open_decoder(), engines.open_voice_activity(), SpeechSegmenter(host.speech))
         self._stages = anyio.create_task_group()
         self._listening = Listening(engines.stt, engines.end_of_turn, self._stages, self._inbox.put)
