@@ -8,11 +8,11 @@ import anyio
 import msgspec
 
 from voxthread.app.rerun import rerun
-from voxthread.bus.open import open_bus, sqlite_file
+from voxthread.app.shared_bus import open_standing_bus
 from voxthread.config import Config
 from voxthread.core.effects import Effect, Publish
 from voxthread.core.events import Event
-from voxthread.core.failures import BusError, SessionError
+from voxthread.core.failures import SessionError
 from voxthread.core.replay import Difference, Step, effects_digest, replay
 from voxthread.orchestrator.recording import RecordedSession, read_arrivals, read_session
 from voxthread.wire.audio import MalformedRecordError
@@ -31,10 +31,7 @@ async def replay_session(
     Raises `SessionError` `session_unknown`, `session_not_replayable`, `session_audio_expired`, `agent_unknown`;
     `BusError`; `ModelFileError`.
     """
-    log_file = sqlite_file(config.log_url)
-    if log_file is not None and not await anyio.Path(log_file).exists():
-        raise BusError("bus.no_log", f"{log_file} is not there; name the server's log with --bus")
-    async with open_bus(config.log_url, config.bus) as bus:
+    async with open_standing_bus(config) as bus:
         session = await read_session(bus, session_id)
         arrivals = await read_arrivals(bus, session) if with_models else []
     steps = _steps(session)

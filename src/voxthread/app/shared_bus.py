@@ -5,7 +5,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 
 import anyio
 
-from voxthread.bus.open import open_bus
+from voxthread.bus.open import open_bus, sqlite_file
 from voxthread.config import Config
 from voxthread.core.failures import BusError
 from voxthread.observability.clock import now_ms
@@ -48,4 +48,14 @@ async def open_shared_bus(
                     log.warning("log.waiting", code=error.code, detail=error.detail)
                     tell_ms = now_ms() + _TELL_AGAIN_MS
                 await anyio.sleep(_RETRY_S)
+        yield bus
+
+
+@asynccontextmanager
+async def open_standing_bus(config: Config) -> AsyncIterator[Bus]:
+    """The log of a server, looked at from outside; none is made. Raises `BusError`."""
+    log_file = sqlite_file(config.log_url)
+    if log_file is not None and not await anyio.Path(log_file).exists():
+        raise BusError("bus.no_log", f"{log_file} is not there; name the server's log with --bus")
+    async with open_bus(config.log_url, config.bus) as bus:
         yield bus

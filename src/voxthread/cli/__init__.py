@@ -15,6 +15,7 @@ import typer
 from voxthread.cli.bench import bench_commands
 from voxthread.cli.bus import bus_commands
 from voxthread.cli.chaos import chaos
+from voxthread.cli.dlq import dlq_commands
 from voxthread.cli.replay import replay
 from voxthread.cli.sessions import session_commands
 from voxthread.cli.terminal import (
@@ -43,6 +44,7 @@ main.add_typer(models, name="models")
 main.add_typer(session_commands, name="session")
 main.add_typer(token_commands, name="token")
 main.add_typer(bus_commands, name="bus")
+main.add_typer(dlq_commands, name="dlq")
 main.command()(chaos)
 main.command()(replay)
 

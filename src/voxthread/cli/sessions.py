@@ -6,14 +6,12 @@ import anyio
 import typer
 from rich.console import Console
 
-from voxthread.cli.terminal import DEFAULT_URL, AsJson, Token, Url, print_result, progress, run
+from voxthread.cli.terminal import DEFAULT_URL, AsJson, Token, Url, print_result, print_table, progress, run
 from voxthread.cli.timeline import event_line, sessions_table, story_lines
 from voxthread.client.sessions import SessionsClient
 
 POLL_S: Final = 0.5
 """Polling asks with the token that `show` takes; `/ws` would want the session's own, which no operator has."""
-
-_WIDEST = 1_000
 
 SessionIdArgument = Annotated[
     str, typer.Argument(metavar="ID", help="The session id, canonical or a frontend's.")
@@ -41,10 +39,7 @@ def list_sessions(
     if as_json:
         print_result(page, as_json)
     else:
-        table, console = sessions_table(page["sessions"]), Console(highlight=False)
-        # ids are there to be copied: on a narrow terminal or a pipe the lines grow, and nothing is cut
-        wanted = console.measure(table, options=console.options.update(max_width=_WIDEST)).maximum
-        Console(highlight=False, width=max(console.width, wanted)).print(table)
+        print_table(sessions_table(page["sessions"]))
 
 
 @session_commands.command("show")

@@ -10,12 +10,15 @@ import anyio
 import typer
 from pydantic import ValidationError
 from rich.console import Console
+from rich.table import Table
 
 from voxthread.config import Config, read_config
 from voxthread.core.failures import VoiceError
 from voxthread.observability.logs import configure_logging
 
 DEFAULT_URL = "http://127.0.0.1:8080"
+
+_WIDEST = 1_000
 
 progress = Console(stderr=True, highlight=False)
 
@@ -79,3 +82,10 @@ def print_result(result: dict[str, Any], as_json: bool) -> None:
         sys.stdout.write("\n")
     else:
         Console(highlight=False).print_json(data=result)
+
+
+def print_table(table: Table) -> None:
+    """Ids are there to be copied: on a narrow terminal or a pipe the lines grow, and nothing is cut."""
+    console = Console(highlight=False)
+    wanted = console.measure(table, options=console.options.update(max_width=_WIDEST)).maximum
+    Console(highlight=False, width=max(console.width, wanted)).print(table)
