@@ -1,4 +1,4 @@
-"""SIGKILL the media process while the agent speaks: its caller hears the rest, in the same session."""
+"""SIGKILL the media process while the agent speaks: its callers hear the rest, in the same session."""
 
 import json
 import os
@@ -7,7 +7,10 @@ from collections.abc import Iterator
 
 import anyio
 import pytest
+from playwright.async_api import expect
 
+from conftest import SkipLoudly
+from e2e.browser import find_chromium, open_chromium
 from e2e.joe import say_by_joe
 from e2e.served import Served, serve
 from voxthread.client.dial import open_call
@@ -22,6 +25,7 @@ ANSWER = (
     "Breakfast is served from half past six to ten, and until eleven at weekends. "
     "It costs sixteen euros and is not part of the room rate."
 )
+GREETING = "Harbour Light Hotel, good day. How can I help you?"
 NOTICE = "Sorry, I lost the line for a moment. If you said something, please say it again."
 
 
@@ -58,3 +62,24 @@ async def test_agent_speaking_media_killed_the_caller_hears_the_rest(roles: Serv
     assert told["agent_transcript"].count(ANSWER) == 1
     assert told["events"] == call.story.last_seq
     assert call.story.closed_because == "hung_up"
+
+
+async def test_agent_speaking_to_a_page_media_killed_and_reloaded_the_session_goes_on(
+    roles: Served, skip_loudly: SkipLoudly
+) -> None:
+    async with open_chromium(find_chromium(skip_loudly)) as browser:
+        page = await browser.new_page(permissions=["microphone"])
+        await page.goto(roles.url)
+        await page.get_by_role("button", name="Start talking").click()
+        await expect(page.locator("#transcript")).to_contain_text(GREETING, timeout=20_000)
+        session_id = await page.locator("#session-id").inner_text()
+        kill_media(roles)
+        await expect(page.get_by_role("alert")).to_contain_text("Connection lost, reconnecting")
+        await expect(page.get_by_role("alert")).to_contain_text("Back.", timeout=20_000)
+        await expect(page.locator("#transcript")).to_contain_text(NOTICE, timeout=30_000)
+        await page.reload()
+        await expect(page.get_by_role("alert")).to_contain_text("Back.", timeout=20_000)
+        await expect(page.locator("#transcript")).to_contain_text(GREETING)
+        await expect(page.locator("#session-id")).to_have_text(session_id)
+        await page.get_by_role("button", name="Hang up").click()
+        await expect(page.locator("#floor")).to_have_text("Call ended")
