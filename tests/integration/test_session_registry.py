@@ -1,8 +1,8 @@
 """The registry over a real log in memory: claims, both directions, many tasks at once, many processes."""
 
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from contextlib import aclosing, asynccontextmanager
 
 import anyio
 import pytest
@@ -13,14 +13,14 @@ from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
 from voxthread.bus.memory import MemoryBus
-from voxthread.core.failures import SessionError
+from voxthread.core.failures import BusError, SessionError
 from voxthread.observability import clock
 from voxthread.sessions.errors import http_status
 from voxthread.sessions.identity import SessionIdMint
 from voxthread.sessions.invalid_ids import InvalidIds
 from voxthread.sessions.registry import SESSION_MAX_MS, SessionRegistry
 from voxthread.wire.claims import SessionClaim, encode_claim
-from voxthread.wire.log import Record, Stream
+from voxthread.wire.log import Record, StoredRecord, Stream
 
 pytestmark = [pytest.mark.integration, pytest.mark.anyio]
 
@@ -54,6 +54,17 @@ async def running(
             registries.append(registry)
         yield registries
         tasks.cancel_scope.cancel()
+
+
+class FalteringBus(MemoryBus):
+    """Reading fails after each record, and may be begun again from the next."""
+
+    async def read(
+        self, stream: Stream, partition: int, from_position: int
+    ) -> AsyncGenerator[StoredRecord, None]:
+        async with aclosing(super().read(stream, partition, from_position)) as records:
+            yield await anext(records)
+        raise BusError("bus.failed", "the broker said something odd", retryable=True)
 
 
 async def create(
@@ -465,3 +476,9 @@ async def test_two_thousand_sessions_at_once_are_all_granted() -> None:
         resolved = {registry.media_id_for("alice", f"session_1753590741399_{n:09d}") for n in range(2_000)}
         assert len(resolved) == 2_000
         assert None not in resolved
+
+
+async def test_a_log_that_falters_is_read_on_and_nothing_is_missed() -> None:
+    async with running(FalteringBus()) as (registry,):
+        created = [(await create(registry))[0].session_id for _ in range(3)]
+        assert [registry.session(session_id) is not None for session_id in created] == [True] * 3

@@ -1,12 +1,13 @@
 """The sessions there are, as every process knows them: claims go to the log, answers come from folding it."""
 
 from collections.abc import Callable
+from contextlib import aclosing
 from typing import Final
 
 import anyio
 from anyio.abc import TaskStatus
 
-from voxthread.core.failures import SessionError
+from voxthread.core.failures import BusError, SessionError
 from voxthread.core.ids import Dialect, FrontendSessionId, IdRule, MediaSessionId, refusal
 from voxthread.core.owners import PartitionChange
 from voxthread.observability import clock
@@ -43,6 +44,7 @@ _ORPHANED_MS = 60_000
 _MINT_ATTEMPTS = 8
 _CLAIMS_IN_FLIGHT = 256  # bounds how far the fold can lag behind what this process appends
 _ROLLBACK_S = 1.0
+_RETRY_S = 0.2
 
 
 class SessionRegistry:
@@ -318,12 +320,21 @@ class SessionRegistry:
             self._in_flight.release()
 
     async def _fold(self) -> None:
-        oldest = await self._bus.oldest(Stream.CLAIMS, 0)
-        async for stored in self._bus.read(Stream.CLAIMS, 0, oldest):
-            self._apply(stored)
-            waiter = self._folded.get(stored.position)
-            if waiter is not None:
-                waiter.set()
+        position = await self._bus.oldest(Stream.CLAIMS, 0)
+        while True:
+            try:
+                async with aclosing(self._bus.read(Stream.CLAIMS, 0, position)) as records:
+                    async for stored in records:
+                        position = stored.position + 1
+                        self._apply(stored)
+                        waiter = self._folded.get(stored.position)
+                        if waiter is not None:
+                            waiter.set()
+            except BusError as error:
+                if not error.retryable:
+                    raise
+                log.warning("log.waiting", stream=Stream.CLAIMS, code=error.code)
+                await anyio.sleep(_RETRY_S)
 
     def _apply(self, stored: StoredRecord) -> None:
         try:
