@@ -11,7 +11,7 @@ from voxthread.observability.logs import get_logger
 from voxthread.observability.metrics import BUS_RECORDS_FENCED, BUS_RECORDS_MALFORMED
 from voxthread.orchestrator.inbox import Arrived, Inbox
 from voxthread.orchestrator.probation import Probation
-from voxthread.orchestrator.recovery import Opening, Recovered, recover
+from voxthread.orchestrator.recovery import Opening, Recovered, Recovery, recover
 from voxthread.orchestrator.session import Host, Place, Session
 from voxthread.orchestrator.takeover import Takeover
 from voxthread.sessions.invalid_ids import quote
@@ -83,7 +83,7 @@ class OwnedPartition:
 
     async def _recover(self, tasks: TaskGroup) -> None:
         bus = self._host.bus
-        recovery = await recover(bus, self._partition, self._host.turn)
+        recovery = await self._read_past()
         self._closed = recovery.closed
         first = [recovery.in_position]
         async with anyio.create_task_group() as preparing:
@@ -99,6 +99,17 @@ class OwnedPartition:
                 sessions=len(recovery.sessions),
                 is_orphan=self._is_orphan,
             )
+
+    async def _read_past(self) -> Recovery:
+        while True:
+            try:
+                return await recover(self._host.bus, self._partition, self._host.turn)
+            except BusError as error:
+                # A record may expire between the question for the oldest and its reading.
+                if not error.retryable and error.code != "bus.position_expired":
+                    raise
+                log.warning("log.waiting", partition=self._partition, code=error.code, detail=error.detail)
+                await anyio.sleep(_RETRY_S)
 
     async def _take_over(self, session_id: str, past: Recovered, tasks: TaskGroup) -> None:
         place = self._place(session_id)
@@ -116,10 +127,18 @@ class OwnedPartition:
                     await self._take(stored, tasks)
                     self._position = stored.position + 1
             except BusError as error:
-                if not error.retryable:
-                    raise
-                log.warning("log.waiting", stream=Stream.IN, code=error.code, detail=error.detail)
-                await anyio.sleep(_RETRY_S)
+                await self._wait_for_log(error)
+
+    async def _wait_for_log(self, error: BusError) -> None:
+        """Raises what waiting does not mend. What is not kept any more is passed over."""
+        if error.code == "bus.position_expired":
+            lost_from, self._position = self._position, await self._host.bus.oldest(Stream.IN, self._partition)
+            log.error("log.expired_unread", partition=self._partition, records=self._position - lost_from)
+        elif not error.retryable:
+            raise error
+        else:
+            log.warning("log.waiting", stream=Stream.IN, code=error.code, detail=error.detail)
+            await anyio.sleep(_RETRY_S)
 
     async def _take(self, stored: StoredRecord, tasks: TaskGroup) -> None:
         try:
