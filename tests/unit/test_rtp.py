@@ -1,4 +1,4 @@
-"""RTP and RTCP parsing: what is built is parsed back, and no bytes do worse than MalformedPacketError."""
+"""RTP parsing: what is built is parsed back, and no bytes do worse than MalformedPacketError."""
 
 import contextlib
 import struct
@@ -7,13 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from voxthread.media.rtcp import (
-    SenderReport,
-    build_sender_report,
-    compact_ntp,
-    parse_report_blocks,
-    round_trip_ms,
-)
+from voxthread.media.datagrams import kind_of
+from voxthread.media.rtcp import MAX_MISSING, parse_rtcp
 from voxthread.media.rtp import MalformedPacketError, RtpPacket, build_rtp, is_rtcp, parse_rtp, unwrap
 
 pytestmark = pytest.mark.unit
@@ -26,6 +21,7 @@ packets = st.builds(
     ssrc=st.integers(0, 0xFFFFFFFF),
     marker=st.booleans(),
     payload=st.binary(max_size=200),
+    level=st.none(),
 )
 
 
@@ -53,7 +49,10 @@ def test_any_bytes_parse_or_are_malformed(data: bytes) -> None:
     with contextlib.suppress(MalformedPacketError):
         parse_rtp(data)
     with contextlib.suppress(MalformedPacketError):
-        parse_report_blocks(data)
+        parse_rtp(data, 1)
+    with contextlib.suppress(MalformedPacketError):
+        assert len(parse_rtcp(data).missing) <= MAX_MISSING
+    kind_of(data)
 
 
 @pytest.mark.parametrize(
@@ -87,25 +86,37 @@ def test_unwrap_finds_the_nearest_value(near: int, step: int) -> None:
     assert unwrap((near + step) % (1 << 16), near, 16) == near + step
 
 
-def test_sender_report_is_a_compound_packet_of_whole_words() -> None:
-    data = build_sender_report(SenderReport(7, 1_700_000_000_500_000, 96_000, 10, 400), b"voice")
-    assert len(data) % 4 == 0
-    assert data[1] == 200
-    assert data[28 + 1] == 202
-    assert parse_report_blocks(data) == []
+levels = st.none() | st.integers(0, 127)
 
 
-def test_receiver_report_yields_loss_and_round_trip() -> None:
-    sent_us = 1_700_000_000_000_000
-    block = struct.pack("!IIIIII", 7, 64 << 24, 0, 0, compact_ntp(sent_us), 65536 // 2)
-    data = struct.pack("!BBHI", 0x81, 201, 7, 99) + block
-    (parsed,) = parse_report_blocks(data)
-    assert parsed.ssrc == 7
-    assert parsed.fraction_lost == 0.25
-    assert round_trip_ms(parsed, sent_us + 580_000) == pytest.approx(80, abs=1)
+@given(packets, levels, st.integers(1, 14))
+def test_level_is_read_where_it_was_negotiated(packet: RtpPacket, level: int | None, level_id: int) -> None:
+    packet = packet._replace(level=level)
+    data = build_rtp(packet, level_id)
+    assert parse_rtp(data, level_id) == packet
+    assert parse_rtp(data) == packet._replace(level=None)
+    assert parse_rtp(data, level_id % 14 + 1).level is None
 
 
-def test_round_trip_without_a_report_of_ours_is_unknown() -> None:
-    block = struct.pack("!IIIIII", 7, 0, 0, 0, 0, 0)
-    (parsed,) = parse_report_blocks(struct.pack("!BBHI", 0x81, 201, 7, 99) + block)
-    assert round_trip_ms(parsed, 1_700_000_000_000_000) is None
+@pytest.mark.parametrize(
+    ("profile", "block", "level"),
+    [
+        (0xBEDE, b"\x10\x2a\x00\x00", 0x2A),
+        (0xBEDE, b"\x10\xaa\x00\x00", 0x2A),  # the voice bit is not ours to believe
+        (0xBEDE, b"\x00\x21\x01\x02\x10\x2a\x00\x00", 0x2A),
+        (0xBEDE, b"\x20\x2a\x00\x00", None),
+        (0xBEDE, b"\xf0\x00\x10\x2a", None),
+        (0xBEDE, b"\x00\x00\x00\x10", None),
+        (0x1000, b"\x01\x01\x2a\x00", 0x2A),
+        (0x1003, b"\x02\x00\x01\x01\x2a\x00\x00\x00", 0x2A),
+        (0x1000, b"\x00\x00\x01\x04", None),
+        (0x1000, b"\x00\x00\x00\x01", None),
+        (0x1000, b"\x01\x00\x00\x00", None),
+        (0xABCD, b"\x10\x2a\x00\x00", None),
+    ],
+)
+def test_level_is_found_in_either_form_of_extension(profile: int, block: bytes, level: int | None) -> None:
+    head = build_rtp(RtpPacket(111, 1, 2, 3, False, b""))
+    data = bytes((head[0] | 0x10,)) + head[1:] + struct.pack("!HH", profile, len(block) // 4) + block + b"voice"
+    parsed = parse_rtp(data, 1)
+    assert (parsed.level, parsed.payload) == (level, b"voice")

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from voxthread.media.opus_packets import SILENCE, packet_samples
 from voxthread.media.reorder import WAIT_MS, InOrder, Reorder
 from voxthread.media.rtp import RtpPacket
-from voxthread.media.uplink import Batch, Uplink
+from voxthread.media.uplink import MAX_DRIFT_MS, SILENT_AFTER_MS, Batch, Uplink
 
 pytestmark = pytest.mark.unit
 
@@ -163,6 +163,20 @@ def feed(uplink: Uplink, packets: list[tuple[RtpPacket, int]], batch_ms: int = 6
     return [batch for item, now in packets for batch in uplink.handle(item, now, batch_ms=batch_ms)]
 
 
+def tick(uplink: Uplink, start_ms: int, end_ms: int, batch_ms: int = 20) -> list[Batch]:
+    """What comes out each 20 ms from `start_ms` on, before `end_ms`."""
+    return [
+        batch for now in range(start_ms, end_ms, 20) for batch in uplink.handle_deadline(now, batch_ms=batch_ms)
+    ]
+
+
+def assert_no_overlap(batches: list[Batch]) -> None:
+    end = 0
+    for batch in batches:
+        assert batch.timestamp >= end
+        end = batch.timestamp + len(batch.packets) * batch.packet_ms * 48
+
+
 def test_packets_are_batched_and_timed_from_the_first() -> None:
     uplink = Uplink()
     batches = feed(uplink, [(packet(index, start=500), 1000 + index * 20) for index in range(7)])
@@ -179,29 +193,104 @@ def test_batches_are_single_packets_while_the_agent_speaks() -> None:
     assert [len(batch.packets) for batch in batches] == [1, 1, 1]
 
 
-def test_silence_that_was_not_sent_is_a_gap_in_the_timestamps() -> None:
+def test_silence_that_was_not_sent_is_put_in_when_the_next_packet_tells_of_it() -> None:
     uplink = Uplink()
-    batches = feed(uplink, [(packet(0), 0), (packet(1), 20), (packet(2, skipped_ms=400), 440)])
-    batches += uplink.handle_deadline(600, batch_ms=60)
+    batches = feed(uplink, [(packet(0), 0), (packet(1), 20), (packet(2, skipped_ms=200), 240)])
+    batches += uplink.handle_deadline(400, batch_ms=60)
     assert batches == [
         Batch(0, (payload(0), payload(1)), 20),
-        Batch(2 * 960 + 400 * 48, (payload(2),), 20),
+        Batch(2 * 960, (SILENCE,) * 10, 20),
+        Batch(2 * 960 + 200 * 48, (payload(2),), 20),
     ]
+
+
+def test_a_caller_who_sends_nothing_is_silent_by_the_clock() -> None:
+    uplink = Uplink()
+    feed(uplink, [(packet(0), 0)], batch_ms=20)
+    batches = tick(uplink, 0, 2_000)
+    assert {each for batch in batches for each in batch.packets} == {SILENCE}
+    assert 1_900 <= sum(len(batch.packets) * 20 for batch in batches) <= 2_000
+    assert [batch.timestamp for batch in batches] == sorted(batch.timestamp for batch in batches)
+
+
+def test_silence_is_told_of_no_later_than_the_ear_needs_it() -> None:
+    """An ear takes 192 ms of it for the end of speech."""
+    uplink = Uplink()
+    feed(uplink, [(packet(0), 0)], batch_ms=20)
+    assert tick(uplink, 0, SILENT_AFTER_MS - 20) == []
+    batches = tick(uplink, SILENT_AFTER_MS, SILENT_AFTER_MS + 20)
+    assert sum(len(batch.packets) for batch in batches) * 20 >= 192
+
+
+def test_comfort_packets_of_dtx_keep_their_place_in_the_silence() -> None:
+    uplink, batches = Uplink(), []
+    for index in range(10):
+        now = index * 400
+        batches += feed(uplink, [(packet(index, skipped_ms=index * 380), now)], batch_ms=20)
+        batches += tick(uplink, now + 20, now + 400)
+    heard_ms = sum(len(batch.packets) * 20 for batch in batches)
+    assert abs(heard_ms - 4_000) <= 120
+    assert [each for batch in batches for each in batch.packets if each != SILENCE] == [
+        payload(index) for index in range(10)
+    ]
+
+
+def test_no_word_is_lost_when_what_seemed_silence_was_under_way() -> None:
+    uplink = Uplink()
+    batches = feed(uplink, [(packet(0), 0)], batch_ms=20)
+    batches += tick(uplink, 20, 800)
+    batches += feed(uplink, [(packet(index), 800) for index in range(1, 41)], batch_ms=20)
+    batches += feed(uplink, [(packet(41), 820)], batch_ms=20)
+    voice = [each for batch in batches for each in batch.packets if each != SILENCE]
+    assert voice == [payload(index) for index in range(42)]
+    assert_no_overlap(batches)
+
+
+def test_places_of_lost_packets_do_not_follow_the_silence_that_told_of_them() -> None:
+    uplink = Uplink()
+    batches = feed(uplink, [(packet(0), 0)], batch_ms=20)
+    batches += tick(uplink, 20, 800)
+    batches += feed(uplink, [(packet(40), 800)], batch_ms=20) + tick(uplink, 820, 900)
+    assert 800 <= sum(len(batch.packets) * 20 for batch in batches) <= 960
+
+
+def test_a_process_that_slept_does_not_make_up_for_hours_of_silence() -> None:
+    uplink = Uplink()
+    feed(uplink, [(packet(0), 0)], batch_ms=20)
+    (silence,) = uplink.handle_deadline(3_600_000, batch_ms=20)
+    assert len(silence.packets) * 20 == MAX_DRIFT_MS
+    assert silence.timestamp == 960 + (3_600_000 - WAIT_MS - MAX_DRIFT_MS) * 48
+
+
+def test_no_silence_is_made_up_before_a_source_or_after_its_end() -> None:
+    uplink = Uplink()
+    assert tick(uplink, 0, 1_000) == []
+    feed(uplink, [(packet(0), 1_000)], batch_ms=20)
+    uplink.end_source(1_020)
+    assert tick(uplink, 1_020, 3_000) == []
 
 
 def test_new_source_goes_on_where_the_clock_says() -> None:
     uplink = Uplink()
     feed(uplink, [(packet(0), 0)])
     batches = feed(uplink, [(packet(0, start=9_999, ssrc=2), 1_000)], batch_ms=20)
-    assert [batch.timestamp for batch in batches] == [0, 960 + 1_000 * 48]
+    assert [batch.timestamp for batch in batches] == [0, 1_000 * 48]
 
 
 def test_timestamp_jump_within_a_source_goes_on_where_the_clock_says() -> None:
     uplink = Uplink()
     batches = feed(uplink, [(packet(0), 0), (packet(1, skipped_ms=3_600_000), 20)], batch_ms=20)
-    assert [batch.timestamp for batch in batches] == [0, 960 + 20 * 48]
+    assert [batch.timestamp for batch in batches] == [0, 960]
     batches = feed(uplink, [(packet(2, skipped_ms=3_600_000), 40)], batch_ms=20)
-    assert [batch.timestamp for batch in batches] == [2 * 960 + 20 * 48]
+    assert [batch.timestamp for batch in batches] == [2 * 960]
+
+
+def test_timestamps_that_run_backwards_are_placed_behind_what_was_heard() -> None:
+    uplink = Uplink()
+    batches = feed(
+        uplink, [(packet(50), 0), (packet(51, skipped_ms=-900), 20), (packet(52, skipped_ms=-900), 40)], 20
+    )
+    assert [batch.timestamp for batch in batches] == [0, 960, 1920]
 
 
 def test_packets_of_another_duration_get_records_of_their_own() -> None:
@@ -214,15 +303,19 @@ def test_packets_of_another_duration_get_records_of_their_own() -> None:
     assert uplink.unusable == 1
 
 
-@given(arrivals, st.sampled_from([20, 60]))
-def test_batches_never_overlap(sequence: list[tuple[int, int]], batch_ms: int) -> None:
+@given(arrivals, st.sampled_from([20, 60]), st.integers(-4_000, 4_000))
+def test_batches_never_overlap_and_keep_time(
+    sequence: list[tuple[int, int]], batch_ms: int, jump_ms: int
+) -> None:
     uplink, now, batches = Uplink(), 0, []
-    for index, pause_ms in sequence:
+    for position, (index, pause_ms) in enumerate(sequence):
+        for tick_ms in range(now, now + pause_ms, 20):
+            batches += uplink.handle_deadline(tick_ms, batch_ms=batch_ms)
         now += pause_ms
-        batches += uplink.handle_deadline(now, batch_ms=batch_ms)
-        batches += uplink.handle(packet(index, ssrc=1 + index // 50), now, batch_ms=batch_ms)
+        jumped_ms = jump_ms if position > len(sequence) // 2 else 0
+        arrived = packet(index, ssrc=1 + index // 50, skipped_ms=jumped_ms)
+        batches += uplink.handle(arrived, now, batch_ms=batch_ms)
     batches += uplink.end_source(now)
-    end = 0
-    for batch in batches:
-        assert batch.timestamp >= end
-        end = batch.timestamp + len(batch.packets) * batch.packet_ms * 48
+    assert_no_overlap(batches)
+    made_up_ms = 20 * sum(each == SILENCE for batch in batches for each in batch.packets)
+    assert made_up_ms <= now

@@ -4,13 +4,12 @@ Both are pinned to a minor version; `tests/contract/test_aiortc_seams.py` fails 
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from functools import partial
+from typing import Any, Protocol
 
 import pylibsrtp
-from aioice.ice import Connection, get_host_addresses
+from aioice.ice import CandidatePair, Connection, get_host_addresses
 from aiortc import RTCDtlsTransport, RTCIceGatherer, RTCPeerConnection
-
-from voxthread.media.rtp import MalformedPacketError, is_rtcp
 
 _COMPONENT = 1
 
@@ -66,68 +65,31 @@ def take_over_media(peer_connection: RTCPeerConnection) -> None:
         vars(transceiver.receiver)["receive"] = nothing
 
 
-class SrtpWire:
-    """SRTP in and out of a connected DTLS transport, below aiortc and aioice.
+def srtp_sessions(dtls: RTCDtlsTransport) -> tuple[pylibsrtp.Session, pylibsrtp.Session]:
+    """For what is received and for what is sent, of a transport that is connected."""
+    return dtls._rx_srtp, dtls._tx_srtp  # noqa: SLF001
 
-    Datagrams with the version bits of RTP go to `on_rtp` and `on_rtcp`, decrypted; STUN and DTLS go on to
-    aioice; `on_other` is called for those that come from the peer's address. Foreign or damaged packets are
-    counted in `rejected`.
-    """
 
-    def __init__(
-        self,
-        dtls: RTCDtlsTransport,
-        on_rtp: Callable[[bytes], None],
-        on_rtcp: Callable[[bytes], None],
-        on_other: Callable[[], None],
-    ) -> None:
-        self.rejected = 0
-        self._dtls = dtls
-        self._on_rtp = on_rtp
-        self._on_rtcp = on_rtcp
-        self._on_other = on_other
+def nominated_pair(dtls: RTCDtlsTransport) -> CandidatePair | None:
+    """Where media goes now; None while there is no path to the peer."""
+    pair: CandidatePair | None = dtls.transport._connection._nominated.get(_COMPONENT)  # noqa: SLF001
+    return pair
+
+
+class Receive(Protocol):
+    """What is done with a datagram; `pass_on` gives it to aioice."""
+
+    def __call__(self, data: bytes, address: Any, pass_on: Callable[[bytes, Any], None]) -> None: ...
+
+
+class DatagramHook:
+    """Calls `receive` for each datagram of a transport."""
+
+    def __init__(self, dtls: RTCDtlsTransport, receive: Receive) -> None:
         self._connection: Connection = dtls.transport._connection  # noqa: SLF001
-        self._rx: pylibsrtp.Session = dtls._rx_srtp  # noqa: SLF001
-        self._tx: pylibsrtp.Session = dtls._tx_srtp  # noqa: SLF001
         for protocol in self._connection._protocols:  # noqa: SLF001
-            vars(protocol)["datagram_received"] = self._filter(protocol.datagram_received)
+            vars(protocol)["datagram_received"] = partial(receive, pass_on=protocol.datagram_received)
 
-    def detach(self) -> None:
-        """Give the sockets back to aioice; packets that arrive later are ignored."""
+    def remove(self) -> None:
         for protocol in self._connection._protocols:  # noqa: SLF001
             vars(protocol).pop("datagram_received", None)
-
-    def send_rtp(self, data: bytes) -> bool:
-        return self._send(self._tx.protect, data)
-
-    def send_rtcp(self, data: bytes) -> bool:
-        return self._send(self._tx.protect_rtcp, data)
-
-    def _send(self, protect: Callable[[bytes], bytes], data: bytes) -> bool:
-        """Whether the datagram was handed to the socket; False without a nominated path."""
-        pair = self._connection._nominated.get(_COMPONENT)  # noqa: SLF001
-        if pair is None or pair.protocol.transport.is_closing():
-            return False
-        pair.protocol.transport.sendto(protect(data), pair.remote_addr)
-        return True
-
-    def _filter(self, pass_on: Callable[[bytes, Any], None]) -> Callable[[bytes, Any], None]:
-        def datagram_received(data: bytes, address: Any) -> None:
-            if data and 127 < data[0] < 192:
-                self._receive(data)
-                return
-            pair = self._connection._nominated.get(_COMPONENT)  # noqa: SLF001
-            if pair is not None and pair.remote_addr == address[:2]:
-                self._on_other()
-            pass_on(data, address)
-
-        return datagram_received
-
-    def _receive(self, data: bytes) -> None:
-        try:
-            if is_rtcp(data):
-                self._on_rtcp(self._rx.unprotect_rtcp(data))
-            else:
-                self._on_rtp(self._rx.unprotect(data))
-        except (pylibsrtp.Error, MalformedPacketError):
-            self.rejected += 1

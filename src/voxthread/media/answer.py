@@ -10,6 +10,7 @@ from voxthread.media.sdp_text import Fingerprint
 
 MAX_MESSAGE_BYTES: Final = 65_536
 SCTP_PORT: Final = 5000
+AUDIO_LEVEL: Final = "urn:ietf:params:rtp-hdrext:ssrc-audio-level"
 
 _HOST_TYPE_PREFERENCE: Final = 126
 
@@ -36,6 +37,16 @@ def answer_setup(offer: Offer) -> Literal["active", "passive"]:
     return "active" if offer.setup == "passive" else "passive"
 
 
+def answer_nack(offer: Offer, *, strict: bool) -> bool:
+    """Whether lost packets are asked for.
+
+    libwebrtc can be asked for Opus but does not offer it; it is told from others by its offer of congestion
+    control, and answered as if it had, unless `strict` forbids that (RFC 4585 section 4.2).
+    """
+    feedback = offer.audio.feedback
+    return "nack" in feedback or ("transport-cc" in feedback and not strict)
+
+
 def build_answer(offer: Offer, local: LocalTransport, *, strict: bool) -> str:
     """The whole answer with CRLF line ends. Holds no byte the caller chose but checked mids and numbers."""
     lines = ["v=0", f"o=- {local.ssrc} 1 IN IP4 0.0.0.0", "s=-", "t=0 0"]
@@ -46,6 +57,7 @@ def build_answer(offer: Offer, local: LocalTransport, *, strict: bool) -> str:
         match section:
             case AudioSection():
                 lines += _audio(section, local, answer_direction(offer, strict=strict))
+                lines += _extras(section, nack=answer_nack(offer, strict=strict))
             case DataSection():
                 lines += _data(section, local)
         lines += _transport(offer, local)
@@ -73,6 +85,13 @@ def _audio(section: AudioSection, local: LocalTransport, direction: str) -> list
             f"a=ssrc:{local.ssrc} msid:voxthread agent",
         ]
     return lines
+
+
+def _extras(section: AudioSection, *, nack: bool) -> Iterator[str]:
+    if nack:
+        yield f"a=rtcp-fb:{section.opus_payload_type} nack"
+    if section.level_id:
+        yield f"a=extmap:{section.level_id} {AUDIO_LEVEL}"
 
 
 def _data(section: DataSection, local: LocalTransport) -> list[str]:

@@ -16,7 +16,7 @@ REPORT_TICKS: Final = 50
 
 
 class Downlink:
-    """Sends on one link. A peer that receives no audio is sent nothing, though its playout is clocked."""
+    """Sends on one link. A peer that receives no audio is sent reports only, though its playout is clocked."""
 
     def __init__(self, link: RtpLink, *, receives_audio: bool) -> None:
         self.link = link
@@ -28,8 +28,14 @@ class Downlink:
 
     def tick(self, packet: bytes | None, ticks: int) -> None:
         """Send `packet`; `ticks` times 20 ms after the tick before."""
-        if not self._receives_audio:
-            return
+        if self._receives_audio:
+            self._send_audio(packet, ticks)
+        self._ticks_to_report -= 1
+        if not self._ticks_to_report:
+            self._ticks_to_report = REPORT_TICKS
+            self.link.send_report()
+
+    def _send_audio(self, packet: bytes | None, ticks: int) -> None:
         self._ticks_since_packet += ticks
         if packet:
             self._silent_ticks = 0
@@ -38,10 +44,6 @@ class Downlink:
             if self._silent_ticks < TRAILING_SILENCE_TICKS or self._silent_ticks % KEEPALIVE_TICKS == 0:
                 self._send(SILENCE)
             self._silent_ticks += 1
-        self._ticks_to_report -= 1
-        if not self._ticks_to_report:
-            self._ticks_to_report = REPORT_TICKS
-            self.link.send_report()
 
     def _send(self, packet: bytes) -> None:
         self.link.send(packet, self._ticks_since_packet * PACKET_SAMPLES)

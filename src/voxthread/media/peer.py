@@ -29,9 +29,9 @@ from aiortc import (
 
 from voxthread.core.failures import MediaError
 from voxthread.media.aiortc_seams import gather_at, take_dtls_role
-from voxthread.media.answer import LocalTransport, answer_direction, answer_setup, build_answer
+from voxthread.media.answer import LocalTransport, answer_direction, answer_nack, answer_setup, build_answer
 from voxthread.media.fragment import Fragment, may_probe
-from voxthread.media.link import RtpLink
+from voxthread.media.link import Negotiated, RtpLink
 from voxthread.media.rtp import RtpPacket
 from voxthread.media.sdp import Offer
 from voxthread.media.sdp_text import Candidate, Fingerprint
@@ -88,6 +88,9 @@ class Peer:
         sctp: RTCSctpTransport | None,
     ) -> None:
         self.receives_audio = answer_direction(offer, strict=settings.strict_rfc9725) == "sendrecv"
+        self._negotiated = Negotiated(
+            nack=answer_nack(offer, strict=settings.strict_rfc9725), level_id=offer.audio.level_id
+        )
         self._offer = offer
         self._may_probe = settings.allow_remote_candidates
         self._ice = ice
@@ -148,6 +151,7 @@ class Peer:
             payload_type=self._offer.audio.opus_payload_type,
             on_packet=on_packet,
             ssrc=self._ssrc,
+            negotiated=self._negotiated,
         )
         if self._sctp is not None and self._offer.data is not None:
             await self._sctp.start(

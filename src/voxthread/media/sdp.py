@@ -22,6 +22,7 @@ MAX_OFFER_BYTES: Final = 64 * 1024
 MAX_SECTIONS: Final = 4
 MAX_CODECS: Final = 64
 MAX_CANDIDATES: Final = 30
+MAX_EXTENSION_ID: Final = 14
 
 Direction = Literal["sendrecv", "sendonly", "recvonly", "inactive"]
 Setup = Literal["actpass", "active", "passive"]
@@ -29,6 +30,9 @@ Setup = Literal["actpass", "active", "passive"]
 _MEDIA = re.compile(r"(\w{1,16}) (\d{1,5})(?:/\d{1,3})? ([A-Z/]{3,32}) (\S+(?: \S+)*)", re.ASCII)
 _MID = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`{|}~-]{1,64}")
 _RTPMAP = re.compile(r"(\d{1,3}) ([^\s/]{1,64})/(\d{1,7})(?:/(\d{1,3}))?", re.ASCII)
+_LEVEL_EXTENSION = re.compile(
+    r"(\d{1,4})(?:/(?:sendrecv|sendonly))? urn:ietf:params:rtp-hdrext:ssrc-audio-level(?: .*)?", re.ASCII
+)
 _RTCP_CONFLICTS: Final = range(64, 96)
 """Payload types that rtcp-mux would take for RTCP (RFC 5761 section 4)."""
 
@@ -39,6 +43,10 @@ class AudioSection:
     protocol: str
     direction: Direction
     opus_payload_type: int
+    feedback: frozenset[str] = frozenset()
+    """Of RTCP, for Opus: `nack`, `transport-cc` and the like."""
+    level_id: int = 0
+    """Of the header extension that says how loud a packet is; 0 for none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -160,11 +168,14 @@ def _audio_section(
         raise OfferError("offer.no_rtcp_mux", "The audio section has no a=rtcp-mux.")
     if len({value.split(" ")[0] for value in attributes.all("msid")}) > 1:
         raise _unsupported("offer.two_streams", "The audio section names more than one media stream.")
+    opus = _opus_payload_type(formats, attributes)
     return AudioSection(
         mid=mid,
         protocol=protocol,
         direction=_direction(attributes, session),
-        opus_payload_type=_opus_payload_type(formats, attributes),
+        opus_payload_type=opus,
+        feedback=_feedback(str(opus), attributes),
+        level_id=_level_id(attributes),
     )
 
 
@@ -204,6 +215,20 @@ def _opus_payload_type(formats: list[str], attributes: Attributes) -> int:
                 raise OfferError("offer.payload_type", "Opus has a payload type that rtcp-mux does not allow.")
             return int(payload_type)
     raise _unsupported("offer.no_opus", "The audio section does not offer opus/48000/2.")
+
+
+def _feedback(opus: str, attributes: Attributes) -> frozenset[str]:
+    offered = (value.split(" ", 1) for value in attributes.all("rtcp-fb"))
+    return frozenset(kind for payload_type, *kinds in offered if payload_type in ("*", opus) for kind in kinds)
+
+
+def _level_id(attributes: Attributes) -> int:
+    """RFC 6464; an id that only two-byte headers can carry is not taken (RFC 8285 section 4.2)."""
+    for value in attributes.all("extmap"):
+        match = _LEVEL_EXTENSION.fullmatch(value)
+        if match is not None and 1 <= int(match.group(1)) <= MAX_EXTENSION_ID:
+            return int(match.group(1))
+    return 0
 
 
 def _bundle(session: Attributes, mids: list[str]) -> tuple[str, ...]:

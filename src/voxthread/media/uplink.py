@@ -1,22 +1,31 @@
 """From a caller's RTP packets to the batches that go on the log. Pure.
 
 The log wants one timeline for the whole session: 48 kHz samples since its first packet, whatever sources and
-peers the audio came from. Within a source it follows the sender's timestamps, so that silence that was not
-sent stays as long as it was; where those make no sense (a new source, a jump) it follows the clock.
+peers the audio came from. Within a source it follows the sender's timestamps; where those make no sense (a
+new source, a jump) it follows the clock. Who hears it counts the audio, so silence that a source did not send
+(a caller who is muted, Opus DTX) is put in, by the clock while it lasts.
 """
 
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
-from voxthread.media.reorder import InOrder, Reorder
+from voxthread.core.audio import PACKET_MS
+from voxthread.media.opus_packets import SILENCE
+from voxthread.media.reorder import WAIT_MS, InOrder, Reorder
 from voxthread.media.rtp import OPUS_CLOCK_PER_MS, RtpPacket
 
 QUIET_MS: Final = 60
 """Nothing came for so long: send what there is instead of waiting for a full batch."""
 
+SILENT_AFTER_MS: Final = 300
+"""Nothing came for so long: the caller is silent. Most lines stall for less. An encoder that stops sending in
+silence (DTX) has sent 200 ms of it before, so this delays the end of nobody's speech."""
+
 MAX_DRIFT_MS: Final = 2_000
-"""Timestamps further from the clock than this, in one step, are a jump."""
+"""Timestamps further from the clock than this, in one step, are a jump. Nor is more silence put in at once."""
+
+_SILENCE_SAMPLES: Final = PACKET_MS * OPUS_CLOCK_PER_MS
 
 _PACKET_DURATIONS_MS: Final = frozenset({10, 20, 40, 60, 80, 100, 120})
 
@@ -68,6 +77,8 @@ class Uplink:
         batches = self._add(self._reorder.handle_deadline(now_ms), now_ms, batch_ms)
         if now_ms >= self._arrived_at_ms + QUIET_MS:
             batches += self._cut()
+        if self._ssrc is not None and now_ms >= self._arrived_at_ms + SILENT_AFTER_MS:
+            batches += self._be_silent(now_ms, batch_ms)
         return batches
 
     def end_source(self, now_ms: int) -> list[Batch]:
@@ -86,7 +97,12 @@ class Uplink:
             if rest or packet_ms not in _PACKET_DURATIONS_MS:
                 self.unusable += 1
                 continue
+            if self._is_past(item):
+                continue
+            goes_on = self._offset is not None
             position = self._place(item, now_ms)
+            if goes_on:
+                batches += self._bridge(position, now_ms)
             if position != self._end or packet_ms != self._batch_packet_ms:
                 batches += self._cut()
             if not self._batch:
@@ -97,17 +113,50 @@ class Uplink:
                 batches += self._cut()
         return batches
 
+    def _be_silent(self, now_ms: int, batch_ms: int) -> list[Batch]:
+        """Up to `WAIT_MS` ago, as more may be under way."""
+        assert self._end_at_ms is not None
+        silent_ms = now_ms - WAIT_MS - self._end_at_ms
+        if silent_ms > MAX_DRIFT_MS:  # the process was asleep
+            self._end += (silent_ms - MAX_DRIFT_MS) * OPUS_CLOCK_PER_MS
+            self._end_at_ms += silent_ms - MAX_DRIFT_MS
+            silent_ms = MAX_DRIFT_MS
+        if silent_ms < batch_ms:
+            return []
+        packets = silent_ms // PACKET_MS
+        self._end_at_ms += packets * PACKET_MS
+        return [*self._cut(), self._silence(packets)]
+
+    def _bridge(self, position: int, now_ms: int) -> list[Batch]:
+        """The silence that was not sent before what starts at `position`, no longer than time has passed."""
+        assert self._end_at_ms is not None
+        gap = min(position - self._end, (now_ms - self._end_at_ms) * OPUS_CLOCK_PER_MS)
+        if gap < _SILENCE_SAMPLES:
+            return []
+        packets = min(gap, MAX_DRIFT_MS * OPUS_CLOCK_PER_MS) // _SILENCE_SAMPLES
+        return [*self._cut(), self._silence(packets)]
+
+    def _silence(self, packets: int) -> Batch:
+        start, self._end = self._end, self._end + packets * _SILENCE_SAMPLES
+        return Batch(start, (SILENCE,) * packets, PACKET_MS)
+
+    def _is_past(self, item: InOrder) -> bool:
+        """Whether it is the place of a packet that silence has taken already."""
+        return not item.payload and self._offset is not None and item.timestamp + self._offset < self._end
+
     def _place(self, item: InOrder, now_ms: int) -> int:
         """Where the packet starts on the session's timeline."""
         if self._end_at_ms is None:
             self._offset = -item.timestamp
             return 0
         elapsed = max(0, now_ms - self._end_at_ms) * OPUS_CLOCK_PER_MS
+        position = self._end + max(0, elapsed - item.samples)
         if self._offset is not None:
-            position = item.timestamp + self._offset
-            if self._end <= position <= self._end + elapsed + MAX_DRIFT_MS * OPUS_CLOCK_PER_MS:
-                return position
-        position = self._end + elapsed
+            expected = item.timestamp + self._offset
+            if self._end <= expected <= self._end + elapsed + MAX_DRIFT_MS * OPUS_CLOCK_PER_MS:
+                return expected
+            if expected < self._end:  # what was taken for silence was under way
+                position = self._end
         self._offset = position - item.timestamp
         return position
 
