@@ -28,7 +28,9 @@ class ChaosPrinter:
         self._console = console
 
     def began(self, server_url: str, log_file: Path, seed: int) -> None:
-        self._console.print(f"server [bold]{server_url}[/bold], its log {log_file}, seed [bold]{seed}[/bold]")
+        self._console.print(
+            f"server [bold]{server_url}[/bold], its log {log_file}, seed [bold]{seed}[/bold]", soft_wrap=True
+        )
 
     def undisturbed(self, question: Question, heard: Heard) -> None:
         v2v = "never answered" if heard.v2v_ms is None else f"answered after {heard.v2v_ms:.0f} ms"
