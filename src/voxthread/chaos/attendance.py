@@ -11,7 +11,7 @@ from voxthread.core.owners import Owners, PartitionClaim, PartitionHold, Partiti
 from voxthread.core.workers import Heartbeat
 from voxthread.observability.clock import now_ms
 from voxthread.wire.audio import MalformedRecordError
-from voxthread.wire.claims import SessionClaim, decode_claim
+from voxthread.wire.claims import LegClaim, SessionClaim, decode_claim
 from voxthread.wire.control import decode_control
 from voxthread.wire.log import Bus, StoredRecord, Stream
 
@@ -26,6 +26,7 @@ class Attendance:
         self._bus = bus
         self._owners = Owners()
         self._partitions: dict[str, int] = {}
+        self._hosts: dict[str, str] = {}
         self._ready_at_ms: dict[str, int] = {}
         self._moved_at_ms = 0
 
@@ -41,6 +42,10 @@ class Attendance:
         """The worker that owns the session now, None while nobody does."""
         partition = self._partitions.get(session_id)
         return None if partition is None else self._owners[partition].owner
+
+    def host_of(self, session_id: str) -> str | None:
+        """The media process that the session's caller is, or was last, connected to."""
+        return self._hosts.get(session_id)
 
     def is_ready(self, worker_id: str) -> bool:
         """Whether it said within the last second that it may own calls."""
@@ -78,6 +83,8 @@ class Attendance:
         self._owners.skip(stored.position)
         if isinstance(claim, SessionClaim):
             self._partitions[claim.session_id] = claim.partition
+        if isinstance(claim, SessionClaim | LegClaim):
+            self._hosts[claim.session_id] = claim.media_id
 
     def _take_control(self, stored: StoredRecord) -> None:
         try:

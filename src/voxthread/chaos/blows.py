@@ -2,6 +2,7 @@
 
 import os
 import signal
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -59,12 +60,13 @@ class Blows:
                 case Target.ORCHESTRATOR:
                     return await self._strike_owner(how, session_id)
                 case Target.MEDIA:
-                    return _killed("media", self._server.roles()["media"].pid)
+                    role = await self._role(self._server.attendance.host_of, session_id)
+                    return _killed(role.name, role.pid)
                 case Target.SERVE:
                     return _killed("serve", self._server.supervisor_pid)
                 case Target.BROKER:
                     return await self._kill_broker(session_id)
-        except (ProcessLookupError, KeyError):
+        except ProcessLookupError:
             raise ChaosError("chaos.nobody", f"there is no {target.value} process to strike") from None
 
     async def mend(self, target: Target, how: How) -> Mended:
@@ -94,7 +96,7 @@ class Blows:
         self._stopped.clear()
 
     async def _strike_owner(self, how: How, session_id: str) -> Blow:
-        role = await self._owner(session_id)
+        role = await self._role(self._server.attendance.owner_of, session_id)
         if how is How.KILL:
             return _killed(role.name, role.pid)
         at_us = now_us()
@@ -103,16 +105,16 @@ class Blows:
             os.kill(pid, signal.SIGSTOP)
         return Blow(role=role.name, pid=role.pid, at_us=at_us)
 
-    async def _owner(self, session_id: str) -> RoleRecord:
+    async def _role(self, who: Callable[[str], str | None], session_id: str) -> RoleRecord:
         """There is none for an instant while a partition moves."""
         with anyio.move_on_after(_OWNED_S):
             while True:
-                worker_id = self._server.attendance.owner_of(session_id)
+                worker_id = who(session_id)
                 role = None if worker_id is None else self._server.role_of(worker_id)
                 if role is not None:
                     return role
                 await anyio.sleep(_LOOK_S)
-        raise ChaosError("chaos.nobody", f"nobody owns {session_id}")
+        raise ChaosError("chaos.nobody", f"no process on record serves {session_id}")
 
     async def _kill_broker(self, session_id: str) -> Blow:
         if self._brokers is None:

@@ -112,12 +112,16 @@ class ChaosServer:
     async def _missing(self, http: httpx.AsyncClient) -> str | None:
         if self._supervisor is None or self._supervisor.poll() is not None:
             raise ChaosError("chaos.server_ended", f"`voxthread serve` has ended; see {self.log_file}")
-        roles = self.roles()
-        for name in self._role_names():
-            if name not in roles or not _is_alive(roles[name]):
-                return name
-            if name.startswith("orchestrator") and not self.attendance.is_ready(roles[name].worker_id):
-                return f"{name} to be ready"
+        roles = self.roles().values()
+        dead = next((role.name for role in roles if not _is_alive(role)), None)
+        if dead is not None:
+            return dead
+        owners = [role for role in roles if role.name.startswith("orchestrator")]
+        if len(owners) < self._orchestrators:
+            return "orchestrators"
+        unready = next((role.name for role in owners if not self.attendance.is_ready(role.worker_id)), None)
+        if unready is not None:
+            return f"{unready} to be ready"
         if not self.attendance.has_settled(_SETTLED_MS):
             return "settled owners"
         try:
@@ -125,9 +129,6 @@ class ChaosServer:
         except httpx.HTTPError:
             return "an answer from the media process"
         return None if answer.is_success else answer.text
-
-    def _role_names(self) -> list[str]:
-        return ["media", *(f"orchestrator-{number}" for number in range(1, self._orchestrators + 1))]
 
     def _command(self) -> list[str]:
         options = {"--port": self._port, "--orchestrators": self._orchestrators, "--bus": self.bus_url}

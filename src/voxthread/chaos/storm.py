@@ -12,7 +12,7 @@ from voxthread.chaos.outcome import Heard
 from voxthread.chaos.plan import Strike, Target, strikes
 from voxthread.chaos.processes import footprint, kill
 from voxthread.chaos.server import ChaosServer
-from voxthread.chaos.tally import Footprint, Tally, held_between
+from voxthread.chaos.tally import NOTHING, Footprint, Tally, held_between
 from voxthread.chaos.texts import sentences_repeated, words_missing
 from voxthread.client.call import Call
 from voxthread.client.dial import open_call
@@ -146,6 +146,12 @@ class Storm:
         return live
 
     def _footprints(self) -> dict[str, Footprint]:
-        pids = {name: role.pid for name, role in self._server.roles().items()}
-        found = {name: footprint(pid) for name, pid in (pids | {"serve": self._server.supervisor_pid}).items()}
-        return {name: each for name, each in found.items() if each is not None}
+        """Of all processes of a kind together: which of two works, and which waits, may have changed."""
+        pids = [("serve", self._server.supervisor_pid)]
+        pids += [(role.name.partition("-")[0], role.pid) for role in self._server.roles().values()]
+        found: dict[str, Footprint] = {}
+        for kind, pid in pids:
+            held = footprint(pid)
+            if held is not None:
+                found[kind] = held + found.get(kind, NOTHING)
+        return found

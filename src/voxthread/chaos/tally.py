@@ -8,9 +8,9 @@ from typing import Any
 from voxthread.chaos.figures import spread
 
 MORE_FDS = 20
-"""Descriptors that a process may hold beyond those it had when it was fresh: connections come and go."""
+"""Descriptors that they may hold beyond those they had when they were fresh: connections come and go."""
 MORE_RSS, MORE_RSS_BYTES = 1.2, 64 * 2**20
-"""Memory it may hold beyond that: heaps grow into the size that a load needs."""
+"""Memory they may hold beyond that: heaps grow into the size that a load needs."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,10 +20,16 @@ class Footprint:
     fds: int
     rss_bytes: int
 
+    def __add__(self, other: "Footprint") -> "Footprint":
+        return Footprint(fds=self.fds + other.fds, rss_bytes=self.rss_bytes + other.rss_bytes)
+
+
+NOTHING = Footprint(fds=0, rss_bytes=0)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Held:
-    """What a process of the role held at the end, against one at the beginning, both without calls."""
+    """What the processes of a role held at the end, against those at the beginning, both without calls."""
 
     role: str
     before: Footprint
