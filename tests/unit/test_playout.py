@@ -8,11 +8,13 @@ from hypothesis import strategies as st
 
 from voxthread.media.downlink import KEEPALIVE_TICKS, TRAILING_SILENCE_TICKS, Downlink
 from voxthread.media.opus_packets import SILENCE
-from voxthread.media.playout import MAX_QUEUED_MS, PlayoutQueue
+from voxthread.media.playout import GIVE_WAY_MS, MAX_QUEUED_MS, PlayoutQueue
 from voxthread.wire.audio import AudioRecord
 from voxthread.wire.facts import FlushPlayout, HoldPlayout, ReplyEnded, ResumePlayout, RewindPlayout
 
 pytestmark = pytest.mark.unit
+
+GIVE_WAY_TICKS = GIVE_WAY_MS // 20
 
 
 def audio(turn_id: int, first: int, count: int) -> AudioRecord:
@@ -75,6 +77,64 @@ def test_hold_that_comes_before_the_audio_holds_it() -> None:
     queue.command(HoldPlayout(turn_id=1))
     queue.add(audio(1, 0, 1))
     assert play(queue, 1) == [None]
+
+
+def test_reply_gives_way_to_a_voice_and_goes_on_by_itself_if_nobody_says_more() -> None:
+    queue = PlayoutQueue()
+    queue.add(audio(1, 0, 10))
+    play(queue, 2)
+    queue.give_way()
+    assert queue.is_playing
+    assert play(queue, GIVE_WAY_TICKS) == [None] * GIVE_WAY_TICKS
+    assert queue.is_playing
+    assert not queue.is_starved
+    assert play(queue, 1) == [b"1.2"]
+    assert reports(queue) == [(1, "playing", 20, 180), (1, "giving_way", 40, 160), (1, "playing", 60, 140)]
+    assert queue.underruns == 0
+
+
+def test_reply_that_gives_way_is_held_once_its_owner_says_so() -> None:
+    queue = PlayoutQueue()
+    queue.add(audio(1, 0, 10))
+    play(queue, 1)
+    queue.give_way()
+    queue.command(HoldPlayout(turn_id=1))
+    assert play(queue, 2 * GIVE_WAY_TICKS) == [None] * 2 * GIVE_WAY_TICKS
+    queue.command(ResumePlayout(turn_id=1))
+    assert play(queue, 1) == [b"1.1"]
+
+
+def test_reply_that_gives_way_goes_on_at_once_when_its_owner_says_so() -> None:
+    queue = PlayoutQueue()
+    queue.add(audio(1, 0, 10))
+    play(queue, 1)
+    queue.give_way()
+    queue.command(ResumePlayout(turn_id=2))
+    assert play(queue, 1) == [None]
+    queue.command(ResumePlayout(turn_id=1))
+    assert play(queue, 1) == [b"1.1"]
+
+
+@pytest.mark.parametrize("command", [FlushPlayout(turn_id=1), RewindPlayout(turn_id=1, to_ms=0)])
+def test_what_follows_a_reply_that_gave_way_does_not(command: FlushPlayout | RewindPlayout) -> None:
+    queue = PlayoutQueue()
+    queue.add(audio(1, 0, 10))
+    play(queue, 1)
+    queue.give_way()
+    queue.command(command)
+    queue.add(audio(2, 0, 2) if isinstance(command, FlushPlayout) else audio(1, 0, 2))
+    assert play(queue, 1)[0] is not None
+
+
+def test_nothing_gives_way_while_nothing_is_played() -> None:
+    queue = PlayoutQueue()
+    queue.give_way()
+    queue.add(audio(1, 0, 2))
+    queue.command(HoldPlayout(turn_id=1))
+    play(queue, 1)
+    queue.give_way()
+    queue.command(ResumePlayout(turn_id=1))
+    assert play(queue, 2) == [b"1.0", b"1.1"]
 
 
 def test_flushed_reply_and_what_comes_of_it_later_are_never_played() -> None:
@@ -311,6 +371,7 @@ commands: st.SearchStrategy[Command] = st.one_of(
     st.builds(lambda turn: lambda queue: queue.command(FlushPlayout(turn_id=turn)), turns),
     st.builds(lambda turn: lambda queue: queue.command(ReplyEnded(turn_id=turn, total_ms=1)), turns),
     st.builds(lambda ticks: lambda queue: play(queue, ticks), st.integers(1, 40)),
+    st.just(PlayoutQueue.give_way),
 )
 
 
@@ -379,10 +440,10 @@ def test_hole_and_stall_leave_a_gap_in_the_timestamps() -> None:
     assert line.sent == [(b"a", 1), (b"b", 3), (b"c", 10)]
 
 
-def test_peer_that_receives_no_audio_is_sent_nothing() -> None:
+def test_peer_that_receives_no_audio_is_sent_reports_only() -> None:
     line = Line()
     downlink = Downlink(line, receives_audio=False)
     for _ in range(100):
         downlink.tick(b"voice", 1)
     assert line.sent == []
-    assert line.reports == 0
+    assert line.reports == 2

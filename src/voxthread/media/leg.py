@@ -20,6 +20,7 @@ from voxthread.media.sdp import Offer
 from voxthread.media.settings import MediaSettings
 from voxthread.media.tally import Tally
 from voxthread.media.uplink import Uplink
+from voxthread.media.voice_hint import VoiceHint
 from voxthread.observability.clock import now_ms
 from voxthread.observability.logs import get_logger
 from voxthread.wire.audio import AudioRecord
@@ -87,6 +88,7 @@ class Leg:
         self._playout = PlayoutQueue()
         self._owed = Owed()
         self._uplink = Uplink()
+        self._hint = VoiceHint()
         self._tally = Tally(self._uplink, self._playout)
         self._tasks: TaskGroup | None = None
         self._end_reason: str | None = None
@@ -272,6 +274,8 @@ class Leg:
         self.say(line.lost(reason))
 
     def _hear(self, packet: RtpPacket, arrival_us: int) -> None:
+        if packet.level is not None and self._hint.heard(packet.level):
+            self._playout.give_way()
         self._log.publish(self._uplink.handle(packet, arrival_us // 1000, batch_ms=self._batch_ms))
 
     @property

@@ -7,7 +7,7 @@ or one older than the newest turn, is stale: its audio and its commands are drop
 
 from collections import deque
 from dataclasses import dataclass, field
-from typing import Final, Literal, NamedTuple
+from typing import Final, NamedTuple
 
 from voxthread.core.audio import PACKET_MS, RTP_CLOCK_HZ
 from voxthread.wire.audio import AudioRecord
@@ -15,6 +15,7 @@ from voxthread.wire.facts import (
     FlushPlayout,
     HoldPlayout,
     PlayoutProgress,
+    PlayoutState,
     ReplyEnded,
     ResumePlayout,
     RewindPlayout,
@@ -24,6 +25,9 @@ MAX_QUEUED_MS: Final = 30_000
 """Replies are paced two seconds ahead; a writer that ignores that loses what does not fit, the newest."""
 
 REPORT_MS: Final = 200
+
+GIVE_WAY_MS: Final = 400
+"""Playout goes on by itself when its owner has not said by then that it shall not."""
 
 _SAMPLES_PER_MS: Final = RTP_CLOCK_HZ // 1000
 _PACKET_SAMPLES: Final = PACKET_MS * _SAMPLES_PER_MS
@@ -63,20 +67,21 @@ class PlayoutQueue:
         self._newest_turn_id = 0
         self._flushed_turn_id = 0
         self._held_turn_id: int | None = None
+        self._gives_way_ticks = 0
         self._reports: list[PlayoutProgress] = []
         self._is_playing = False
         self._played = Played(None, None)
 
     @property
     def is_playing(self) -> bool:
-        """Whether the last tick had a packet."""
+        """Whether the last tick had a packet, or would have had one but that way was given."""
         return self._is_playing
 
     @property
     def is_starved(self) -> bool:
         """Whether a turn that is being played has run dry."""
         turn = self._turns[0] if self._turns else None
-        if turn is None or self._held_turn_id == turn.turn_id:
+        if turn is None or self._held_turn_id == turn.turn_id or self._gives_way_ticks:
             return False
         return turn.has_begun and not turn.packets and not turn.is_ended
 
@@ -117,14 +122,12 @@ class PlayoutQueue:
             case FlushPlayout(turn_id=turn_id):
                 self._flush(turn_id)
             case HoldPlayout(turn_id=turn_id) if self._turn(turn_id) is not None:
+                self._gives_way_ticks = 0
                 if self._held_turn_id != turn_id:
                     self._held_turn_id = turn_id
                     self._report(turn_id, "held")
             case ResumePlayout(turn_id=turn_id):
-                if self._held_turn_id == turn_id:
-                    self._held_turn_id = None
-                    if (turn := self._turn(turn_id)) is not None:
-                        turn.report_at_ms = 0
+                self._resume(turn_id)
             case ReplyEnded(turn_id=turn_id):
                 if (turn := self._turn(turn_id)) is not None:
                     turn.is_ended = True
@@ -136,6 +139,11 @@ class PlayoutQueue:
         was_playing, self._is_playing = self._is_playing, False
         turn = self._current()
         if turn is None or self._held_turn_id == turn.turn_id:
+            return None
+        if self._gives_way_ticks:
+            self._gives_way_ticks -= 1
+            self._is_playing = True
+            turn.report_at_ms = 0
             return None
         if not turn.packets:
             self.underruns += was_playing
@@ -149,6 +157,12 @@ class PlayoutQueue:
             turn.report_at_ms = turn.played_ms + REPORT_MS
             self._report(turn.turn_id, "playing")
         return packet
+
+    def give_way(self) -> None:
+        """The caller seems to begin to speak: hold what is played until its owner says more, or for a while."""
+        if self._is_playing and not self._gives_way_ticks:
+            self._gives_way_ticks = GIVE_WAY_MS // PACKET_MS
+            self._report(self._turns[0].turn_id, "giving_way")
 
     def pause(self) -> None:
         """Let a tick pass on which nobody listens."""
@@ -185,6 +199,15 @@ class PlayoutQueue:
                 self._held_turn_id = None
         return None
 
+    def _resume(self, turn_id: int) -> None:
+        turn = self._turns[0] if self._turns else None
+        if self._gives_way_ticks and turn is not None and turn.turn_id == turn_id:
+            self._gives_way_ticks = 0
+        if self._held_turn_id == turn_id:
+            self._held_turn_id = None
+            if (held := self._turn(turn_id)) is not None:
+                held.report_at_ms = 0
+
     def _rewind(self, turn_id: int, to_ms: int) -> None:
         """Also a turn that has been played to its end, for not all of that need have been heard."""
         if turn_id < self._newest_turn_id or turn_id <= self._flushed_turn_id:
@@ -197,6 +220,7 @@ class PlayoutQueue:
         self._newest_turn_id = turn_id
         self._played = Played(turn_id, to_ms)
         self._is_playing = False
+        self._gives_way_ticks = 0
 
     def _flush(self, turn_id: int) -> None:
         if turn_id <= self._flushed_turn_id:
@@ -211,10 +235,11 @@ class PlayoutQueue:
             self._report(flushed.turn_id, "flushed")
             self._turns.popleft()
             self._is_playing = False
+            self._gives_way_ticks = 0
         if self._held_turn_id is not None and self._held_turn_id <= turn_id:
             self._held_turn_id = None
 
-    def _report(self, turn_id: int, state: Literal["playing", "held", "drained", "flushed"]) -> None:
+    def _report(self, turn_id: int, state: PlayoutState) -> None:
         turn = next((turn for turn in self._turns if turn.turn_id == turn_id), None)
         self._reports.append(
             PlayoutProgress(

@@ -76,9 +76,14 @@ class LegResumed(_Fact, tag="leg.resumed", frozen=True):
     media_id: str
 
 
+PlayoutState = Literal["playing", "giving_way", "held", "drained", "flushed"]
+
+
 class PlayoutProgress(_Fact, tag="playout.progress", frozen=True):
     """How much of a turn's audio has left for the caller, reported at its start, each 200 ms while it
-    plays, and when it is held, drained (all of it played after `reply.ended`) or flushed.
+    plays, and when it is held, drained (all of it played after `reply.ended`) or flushed. `giving_way` is held
+    by the media process itself, because the caller seems to begin to speak: for 400 ms, unless the session's
+    owner holds or resumes it sooner.
 
     `queued_ms` is what waits behind; loss and round trip come from RTCP, None where unknown.
     """
@@ -86,7 +91,7 @@ class PlayoutProgress(_Fact, tag="playout.progress", frozen=True):
     turn_id: int
     played_ms: int
     queued_ms: int
-    state: Literal["playing", "held", "drained", "flushed"]
+    state: PlayoutState
     loss_fraction: float | None = None
     round_trip_ms: int | None = None
 
