@@ -1,38 +1,62 @@
 """`voxthread media`: the role that faces callers as a process of its own."""
 
+from contextlib import AsyncExitStack
 from pathlib import Path
+from socket import socket
+
+import anyio
 
 from voxthread.app.agent_files import agent_files
 from voxthread.app.entrance import Entrance
-from voxthread.app.http import bind, open_http, url_of
+from voxthread.app.http import ListenError, bind, open_http, url_of
 from voxthread.app.media_role import open_media
 from voxthread.app.process import checked_start, stop_signal
 from voxthread.app.pulse import beating
 from voxthread.app.shared_bus import open_shared_bus
-from voxthread.config import Config
-from voxthread.gateway.cors import Cors
+from voxthread.config import Config, HttpConfig
+from voxthread.gateway.whip import whip_cors
 from voxthread.observability.logs import get_logger
 
 log = get_logger(__name__)
 
 
-async def run_media(config: Config, agent_file: Path | None, worker_id: str) -> None:
+_ASK_AGAIN_S = 0.05
+
+
+async def run_media(config: Config, agent_file: Path | None, worker_id: str, *, is_spare: bool = False) -> None:
     """Face callers until SIGTERM or SIGINT, then hand their sessions over. HTTP answers before the log does.
 
-    `worker_id` names one life of one process.
+    `worker_id` names one life of one process. A spare that finds its port taken gets everything ready and
+    takes it over as soon as it is free: whoever lost their line is answered before a process could start.
     """
     checked_start(config)
-    bound = bind(config.http)
     agents = [path.stem for path in agent_files(agent_file)]
-    entrance = Entrance(Cors(config.http.cors_origins, methods=(), request_headers=(), exposed_headers=()))
-    async with (
-        open_http(entrance, config.http, bound),
-        open_shared_bus(config, entrance.wait_for) as bus,
-        beating(bus, worker_id) as pulse,
-        open_media(config, bus, agents, worker_id) as media,
-    ):
+    entrance = Entrance(whip_cors(config.http.cors_origins))
+    async with AsyncExitStack() as stack:
+        bound = _bind_if_free(config.http) if is_spare else bind(config.http)
+        if bound is not None:
+            await stack.enter_async_context(open_http(entrance, config.http, bound))
+        bus = await stack.enter_async_context(open_shared_bus(config, entrance.wait_for))
+        pulse = await stack.enter_async_context(beating(bus, worker_id))
+        media = await stack.enter_async_context(open_media(config, bus, agents, worker_id))
         entrance.open(media.http, pulse.trouble)
+        if bound is None:
+            bound = await _bind_when_free(config.http)
+            await stack.enter_async_context(open_http(entrance, config.http, bound))
         log.info("media.ready", url=url_of(config.http, bound), agents=agents, worker_id=worker_id)
         await stop_signal()
         await media.drain()
         entrance.close()
+
+
+def _bind_if_free(config: HttpConfig) -> socket | None:
+    try:
+        return bind(config)
+    except ListenError:
+        return None
+
+
+async def _bind_when_free(config: HttpConfig) -> socket:
+    while (bound := _bind_if_free(config)) is None:  # another process has it, of which no event tells
+        await anyio.sleep(_ASK_AGAIN_S)
+    return bound

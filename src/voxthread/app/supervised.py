@@ -27,6 +27,9 @@ from voxthread.supervisor.supervisor import Supervisor
 log = get_logger(__name__)
 
 _MEDIA: Final = "media"
+_SPARE_MEDIA: Final = "media-spare"
+"""Whichever of the two has the port serves, the other is ready to."""
+
 _MEDIA_STOPS, _ORCHESTRATORS_STOP = 0, 1
 _ASK_AGAIN_S = 0.1
 
@@ -67,7 +70,7 @@ def with_port(config: Config) -> Config:
         with bind(config.http) as bound:
             port = bound.getsockname()[1]
     except ListenError:
-        if not has_record(config.site_dir, _MEDIA):
+        if not any(has_record(config.site_dir, name) for name in (_MEDIA, _SPARE_MEDIA)):
             raise
         port = config.http.port
     return config.model_copy(update={"http": config.http.model_copy(update={"port": port})})
@@ -92,12 +95,17 @@ def role_specs(
     media = ["--host", http.host, "--port", str(http.port), "--max-sessions", str(config.media.max_sessions)]
     if http.tls_cert is not None and http.tls_key is not None:
         media += ["--tls-cert", str(http.tls_cert.resolve()), "--tls-key", str(http.tls_key.resolve())]
+    media_command = _command("media", [*shared, *media, "--spare"])
     return [
-        RoleSpec(
-            name=_MEDIA,
-            argv=_command("media", [*shared, *media]),
-            worker_id=_fresh("media"),
-            stop_order=_MEDIA_STOPS,
+        *(
+            RoleSpec(
+                name=name,
+                argv=media_command,
+                worker_id=_fresh(name.replace("-", "_")),
+                stop_order=_MEDIA_STOPS,
+                behind=is_ready if name != _MEDIA else None,
+            )
+            for name in (_MEDIA, _SPARE_MEDIA)
         ),
         *(
             RoleSpec(

@@ -122,6 +122,9 @@ def media(
     tls_key: TlsKey = None,
     bus: BusUrl = None,
     worker_id: WorkerId = None,
+    spare: Annotated[
+        bool, typer.Option("--spare", help="If the port is taken, get ready and take it once it is free.")
+    ] = False,
     config_file: ConfigFile = None,
 ) -> None:
     """Run the role that faces callers; the orchestrators are elsewhere on the same `--bus`."""
@@ -134,7 +137,7 @@ def media(
     from voxthread.app.media_process import run_media
 
     own_id = worker_id or _worker_id()
-    run(lambda: run_media(config, agent, own_id))
+    run(lambda: run_media(config, agent, own_id, is_spare=spare))
 
 
 @main.command()

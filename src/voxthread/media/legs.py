@@ -61,6 +61,7 @@ class Legs:
         self._watch = watch
         self._tasks = tasks
         self._legs: dict[str, Leg] = {}
+        self._begun = anyio.Event()
         self._is_stopping = False
 
     def __len__(self) -> int:
@@ -148,6 +149,10 @@ class Legs:
         """Tick every 20 ms on an absolute schedule: a late tick does not delay those after it."""
         due_us = now_us()
         while True:
+            if not self._legs:
+                self._begun = anyio.Event()
+                await self._begun.wait()
+                due_us = now_us()
             due_us += TICK_US
             missed = max(0, (now_us() - due_us) // TICK_US - CATCH_UP_TICKS)
             due_us += missed * TICK_US
@@ -183,6 +188,7 @@ class Legs:
             raise MediaError("media.full", "All lines are taken; try again shortly.", retryable=True)
         leg = Leg(leg_log, first, self._settings, self._watch, frontend_session_id=frontend_session_id)
         self._legs[leg.session_id] = leg
+        self._begun.set()
         await self._tasks.start(self._run, leg)
 
     async def _run(self, leg: Leg, *, task_status: TaskStatus[None]) -> None:

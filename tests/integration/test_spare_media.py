@@ -1,0 +1,52 @@
+"""A spare media process takes the port, and with it the callers, when the one that had it is killed."""
+
+import signal
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import anyio
+import httpx
+import pytest
+from anyio.abc import Process
+
+from kafka.brokers import free_ports
+
+pytestmark = pytest.mark.integration
+
+
+@asynccontextmanager
+async def media_process(port: int, log_file: Path, *options: str) -> AsyncIterator[Process]:
+    command = [sys.executable, "-m", "voxthread", "media", "--port", str(port), "--bus", f"sqlite:{log_file}"]
+    async with await anyio.open_process([*command, *options], stdout=None, stderr=None) as process:
+        try:
+            yield process
+        finally:
+            if process.returncode is None:
+                process.kill()
+
+
+async def answers(port: int) -> None:
+    """Wait until somebody answers at the port."""
+    async with httpx.AsyncClient(trust_env=False) as http:
+        while True:
+            try:
+                assert (await http.get(f"http://127.0.0.1:{port}/healthz")).status_code == 200
+                return
+            except httpx.TransportError:
+                await anyio.sleep(0.02)
+
+
+@pytest.mark.anyio
+async def test_media_process_killed_spare_takes_its_port(tmp_path: Path) -> None:
+    (port,) = free_ports(1)
+    with anyio.fail_after(40):
+        async with media_process(port, tmp_path / "log.db") as first:
+            await answers(port)
+            async with media_process(port, tmp_path / "log.db", "--spare") as spare:
+                first.kill()
+                await first.wait()
+                await answers(port)
+                spare.send_signal(signal.SIGTERM)
+                assert await spare.wait() == 0
