@@ -3,10 +3,18 @@
 Environment names mirror field paths with a double underscore: `VOXTHREAD_LLM__BASE_URL`.
 """
 
+from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PlainValidator,
+    SecretStr,
+    model_validator,
+)
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -14,9 +22,31 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+from voxthread.media.nat import PublicAddress, parse_public_address
+
+_ICE_URL = r"^(stuns?:[^\s<>?\"]+|turns?:[^\s<>?\"]+(\?transport=(udp|tcp))?)$"
+
+
+def _port_range(value: object) -> range:
+    if isinstance(value, range):
+        return value
+    low, dash, high = str(value).partition("-")
+    if not (dash and low.isdecimal() and high.isdecimal() and 1024 <= int(low) <= int(high) <= 65535):
+        raise ValueError("write the UDP ports as MIN-MAX, within 1024 to 65535")
+    return range(int(low), int(high) + 1)
+
+
+def _public_address(value: object) -> PublicAddress:
+    return value if isinstance(value, PublicAddress) else parse_public_address(str(value))
+
+
+PortRange = Annotated[range, PlainValidator(_port_range)]
+NatAddress = Annotated[PublicAddress, PlainValidator(_public_address)]
+IceUrl = Annotated[str, Field(pattern=_ICE_URL)]
+
 
 class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
 
 
 class HttpConfig(_Section):
@@ -32,6 +62,17 @@ class HttpConfig(_Section):
     """Base of the absolute `Location`s handed out; None takes the request's own host."""
     cors_origins: tuple[str, ...] = ("*",)
     """Origins whose pages may call; `*` is every one."""
+    trusted_proxies: tuple[str, ...] = ()
+    """Addresses and networks of proxies whose `X-Forwarded-For` and `-Proto` are believed."""
+    calls_per_minute: int = Field(default=120, ge=0)
+    """`POST`s to `/whip` from one address, or by one principal; more get 429, 0 is no limit. This machine
+    itself is never limited."""
+    requests_per_minute: int = Field(default=1_200, ge=0)
+    """The same for all other requests to `/whip`, and those refused."""
+    max_pending_calls: int = Field(default=20, ge=0)
+    """Calls of one address or principal that are answered and not connected yet; more get 429."""
+    max_calls: int = Field(default=0, ge=0)
+    """Calls of one address or principal at a time; more get 429. 0 is no limit but `media.max_sessions`."""
 
 
 class MediaConfig(_Section):
@@ -41,8 +82,31 @@ class MediaConfig(_Section):
     """Answer every offer `recvonly` as RFC 9725 section 4.2 demands; the agent is then not heard."""
     setup_timeout_ms: int = 10_000
     """From the 201 to a connected peer; then the session is gone."""
+    interfaces: tuple[str, ...] = ()
+    """Network interfaces to receive media at, as shell patterns, `!docker*` excludes; none takes those that
+    `http.host` means."""
+    udp_ports: PortRange | None = None
+    """`MIN-MAX`: media's UDP ports, one for each session and address; more callers get 503. None takes any."""
+    nat_1_1: tuple[NatAddress, ...] = ()
+    """Behind a 1:1 NAT: the public address that callers are told, or `PUBLIC/PRIVATE` for each of several."""
+    nat_keeps_private: bool = False
+    """Tell callers the private address too, after the public one."""
     allow_remote_candidates: bool = False
-    """Probe the addresses a client names; off, peers are learnt from their own checks (no SSRF)."""
+    """Probe the public addresses a client names; off, peers are learnt from their own checks (no SSRF)."""
+    probe_networks: tuple[IPv4Network | IPv6Network, ...] = ()
+    """Networks whose private addresses are probed as well, e.g. `192.168.0.0/16`."""
+    ice_servers: tuple[IceUrl, ...] = ()
+    """STUN and TURN servers that callers are told, e.g. `turn:turn.example.org:3478?transport=udp`."""
+    turn_secret: SecretStr | None = None
+    """What the TURN servers share with this one (coturn's `static-auth-secret`): for credentials per call."""
+    turn_ttl_ms: int = Field(default=7_200_000, ge=60_000)
+    """How long these are good for; not less than a call may last."""
+
+    @model_validator(mode="after")
+    def _has_a_secret_for_turn(self) -> Self:
+        if self.turn_secret is None and any(url.startswith("turn") for url in self.ice_servers):
+            raise ValueError("a TURN server in ice_servers needs turn_secret")
+        return self
 
 
 class TurnConfig(_Section):

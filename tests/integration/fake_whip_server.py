@@ -29,6 +29,7 @@ from voxthread.core.audio import PcmFrame
 from voxthread.engines.codec.opus import OpusDecoder
 from voxthread.media.aiortc_seams import dtls_of, gather_at, take_over_media
 from voxthread.media.link import RtpLink
+from voxthread.media.ports import bind_sockets
 from voxthread.media.rtp import RtpPacket
 from voxthread.observability.clock import now_ms, now_us
 from voxthread.wire.commands import BindSession
@@ -127,7 +128,7 @@ class FakeServer:
         await connection.setRemoteDescription(offer)
         connection.getTransceivers()[0].direction = self.behaviour.offered_direction
         take_over_media(connection)
-        await gather_at(dtls_of(connection).transport.iceGatherer, ["127.0.0.1"])
+        await gather_at(dtls_of(connection).transport.iceGatherer, bind_sockets(["127.0.0.1"], None))
         await connection.setLocalDescription(await connection.createAnswer())
         if not self._story:
             self.tell(events.SessionCreated(agent="tone", partition=0, via="whip"))

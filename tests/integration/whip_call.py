@@ -1,6 +1,6 @@
 """A WHIP server on the memory bus and callers that speak to it, for the integration tests of both."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from itertools import count
@@ -150,15 +150,20 @@ def stamp_of(response: httpx.Response) -> Stamp:
 async def whip_server(
     authenticate: Callable[[str | None], str] = lambda bearer: "anonymous_1",
     bus: MemoryBus | None = None,
+    *,
+    routes: Mapping[str, Any] | None = None,
+    client: str = "127.0.0.1",
     **settings: Any,
 ) -> AsyncIterator[Server]:
+    """`routes` are further arguments of `create_whip_routes`; `client` is where requests seem to come from."""
     bus, door = bus or MemoryBus(2), Door()
     async with open_legs(
         bus, MediaSettings(**settings), [0, PARTITION], door, invalid_ids=InvalidIds()
     ) as legs:
         door.legs = legs
-        app = Starlette(routes=create_whip_routes(door, legs, authenticate=authenticate))
-        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url=URL) as http:
+        app = Starlette(routes=create_whip_routes(door, legs, authenticate=authenticate, **(routes or {})))
+        transport = httpx.ASGITransport(app, client=(client, 50_000))
+        async with httpx.AsyncClient(transport=transport, base_url=URL) as http:
             yield Server(bus, legs, door, http)
 
 

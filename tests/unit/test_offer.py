@@ -1,6 +1,8 @@
 """Offers, answers and fragments: what is read, what is refused and why, and no bytes do worse than that."""
 
 import contextlib
+from ipaddress import ip_network
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -156,7 +158,7 @@ def test_answer_to_a_browser_is_complete_and_itself_sdp() -> None:
     assert "a=recvonly" in build_answer(offer, LOCAL, strict=True)
 
 
-def test_bundle_only_audio_with_port_zero_is_not_disabled() -> None:
+def test_w12_bundle_only_audio_with_port_zero_is_not_disabled() -> None:
     text = CHROMIUM.replace("m=audio 9", "m=audio 0").replace("a=mid:0", "a=mid:0\na=bundle-only")
     assert parse_offer(text).audio.mid == "0"
 
@@ -223,11 +225,51 @@ BAD = {
 
 
 @pytest.mark.parametrize(("text", "status", "code"), BAD.values(), ids=BAD.keys())
-def test_bad_offer_is_refused_with_its_reason(text: str, status: int, code: str) -> None:
+def test_w03_bad_offer_is_refused_with_its_reason(text: str, status: int, code: str) -> None:
     with pytest.raises(OfferError) as caught:
         parse_offer(text)
     assert (caught.value.status, caught.value.code) == (status, code)
     assert PASSWORD not in caught.value.detail
+
+
+CORPUS = Path(__file__).parents[1] / "data" / "sdp"
+OFFERS = sorted(CORPUS.glob("offer_*.sdp"))
+FRAGMENTS = sorted(CORPUS.glob("fragment_*.sdp"))
+BOMBS = sorted(CORPUS.glob("bomb_*.sdp"))
+"""What clients send, recorded or as their sources write it, and what malice comes up with."""
+
+
+@pytest.mark.parametrize("path", OFFERS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("strict", [False, True], ids=["lenient", "strict"])
+def test_each_recorded_offer_is_answered(path: Path, strict: bool) -> None:
+    offer = parse_offer(path.read_text())
+    assert parse_offer(build_answer(offer, LOCAL, strict=strict).replace("a=recvonly", "a=sendonly")).audio
+
+
+@pytest.mark.parametrize("path", FRAGMENTS, ids=lambda path: path.stem)
+def test_each_recorded_fragment_is_read(path: Path) -> None:
+    assert parse_fragment(path.read_text()).candidates
+
+
+@pytest.mark.parametrize("path", BOMBS, ids=lambda path: path.stem)
+def test_s17_each_bomb_is_refused(path: Path) -> None:
+    text = path.read_bytes().decode(errors="replace")
+    with pytest.raises(OfferError):
+        parse_offer(text)
+    with contextlib.suppress(OfferError):
+        parse_fragment(text)
+
+
+@given(st.sampled_from(OFFERS + FRAGMENTS), st.data())
+def test_s17_a_recording_with_any_bytes_changed_is_read_or_refused(path: Path, data: st.DataObject) -> None:
+    text = bytearray(path.read_bytes())
+    for _ in range(data.draw(st.integers(1, 4))):
+        at = data.draw(st.integers(0, len(text)))
+        text[at : at + data.draw(st.integers(0, 40))] = data.draw(st.binary(max_size=40))
+    with contextlib.suppress(OfferError):
+        build_answer(parse_offer(text.decode(errors="replace")), LOCAL, strict=False)
+    with contextlib.suppress(OfferError):
+        parse_fragment(text.decode(errors="replace"))
 
 
 mutated_lines = st.lists(
@@ -272,7 +314,7 @@ a=end-of-candidates
 
 
 @pytest.mark.parametrize("newline", ["\n", "\r\n"])
-def test_fragment_tells_sections_by_mid_never_by_kind(newline: str) -> None:
+def test_w33_fragment_tells_sections_by_mid_never_by_kind(newline: str) -> None:
     fragment = parse_fragment(FRAGMENT.replace("\n", newline))
     assert [(mid, each.port) for mid, each in fragment.candidates] == [("audio0", 5000), ("video0", 5002)]
     assert fragment.is_last
@@ -299,11 +341,21 @@ def test_fragment_with_half_the_credentials_is_malformed() -> None:
 @pytest.mark.parametrize(
     ("line", "allowed"),
     [
-        ("1 1 udp 1 192.0.2.1 5000 typ host", True),
-        ("1 1 UDP 1 2001:db8::1 5000 typ host", True),
-        ("1 1 tcp 1 192.0.2.1 5000 typ host tcptype passive", False),
-        ("1 2 udp 1 192.0.2.1 5000 typ host", False),
-        ("1 1 udp 1 192.0.2.1 53 typ host", False),
+        ("1 1 udp 1 8.8.8.8 5000 typ host", True),
+        ("1 1 UDP 1 2606:4700::1111 5000 typ host", True),
+        ("1 1 udp 1 10.1.2.3 5000 typ host", True),
+        ("1 1 udp 1 10.2.2.3 5000 typ host", False),
+        ("1 1 udp 1 127.0.0.1 5000 typ host", False),
+        ("1 1 udp 1 192.168.1.1 5000 typ host", False),
+        ("1 1 udp 1 100.64.0.1 5000 typ host", False),
+        ("1 1 udp 1 ::1 5000 typ host", False),
+        ("1 1 udp 1 fd00::1 5000 typ host", False),
+        ("1 1 udp 1 ::ffff:10.2.0.1 5000 typ host", False),
+        ("1 1 udp 1 64:ff9b::a02:1 5000 typ host", False),
+        ("1 1 udp 1 2002:a02:1:: 5000 typ host", False),
+        ("1 1 tcp 1 8.8.8.8 5000 typ host tcptype passive", False),
+        ("1 2 udp 1 8.8.8.8 5000 typ host", False),
+        ("1 1 udp 1 8.8.8.8 53 typ host", False),
         ("1 1 udp 1 a-b-c.local 5000 typ host", False),
         ("1 1 udp 1 example.org 5000 typ host", False),
         ("1 1 udp 1 169.254.169.254 5000 typ host", False),
@@ -311,7 +363,9 @@ def test_fragment_with_half_the_credentials_is_malformed() -> None:
         ("1 1 udp 1 0.0.0.0 5000 typ host", False),
     ],
 )
-def test_only_plain_unicast_udp_addresses_may_be_probed(line: str, allowed: bool) -> None:
+def test_s04_only_public_udp_addresses_and_those_of_named_networks_may_be_probed(
+    line: str, allowed: bool
+) -> None:
     candidate = parse_candidate(line)
     assert isinstance(candidate, Candidate)
-    assert may_probe(candidate) is allowed
+    assert may_probe(candidate, [ip_network("10.1.0.0/16")]) is allowed

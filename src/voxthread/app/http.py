@@ -8,11 +8,14 @@ import anyio
 import uvicorn
 from starlette.types import ASGIApp
 
+from voxthread.app.http_protocol import TimedHttpProtocol
 from voxthread.config import HttpConfig
 from voxthread.core.failures import VoiceError
 
 _GRACE_S = 3
 """For requests under way when the server stops."""
+
+_HSTS = ("Strict-Transport-Security", "max-age=31536000")
 
 _MAX_SOCKET_MESSAGE_BYTES = 1024 * 1024
 """More than any message may have, so that one that is too large is answered rather than cut off."""
@@ -75,6 +78,10 @@ async def open_http(app: ASGIApp, config: HttpConfig, bound: socket.socket) -> A
             access_log=False,
             lifespan="off",
             server_header=False,
+            http=TimedHttpProtocol,
+            headers=[_HSTS] if config.tls_cert else [],
+            proxy_headers=bool(config.trusted_proxies),
+            forwarded_allow_ips=[*config.trusted_proxies],
             ws="websockets-sansio",
             ws_max_size=_MAX_SOCKET_MESSAGE_BYTES,
             ssl_certfile=config.tls_cert,

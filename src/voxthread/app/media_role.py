@@ -11,15 +11,17 @@ from starlette.applications import Starlette
 from voxthread import __version__
 from voxthread.app.access import Access
 from voxthread.app.reception import Reception
-from voxthread.config import Config
+from voxthread.config import Config, HttpConfig, MediaConfig
 from voxthread.gateway.agents import create_agents_routes
 from voxthread.gateway.events import create_events_routes
 from voxthread.gateway.health import create_health_routes
 from voxthread.gateway.hub import EventHub
+from voxthread.gateway.ice_servers import IceServers
+from voxthread.gateway.limits import CallLimits
 from voxthread.gateway.page import create_page_routes
 from voxthread.gateway.sessions_api import create_sessions_routes, refuse_with_problems
 from voxthread.gateway.whip import create_whip_routes
-from voxthread.media.aiortc_seams import host_addresses
+from voxthread.media.interfaces import host_addresses
 from voxthread.media.legs import Legs, open_legs
 from voxthread.media.settings import MediaSettings
 from voxthread.observability.logs import get_logger
@@ -136,6 +138,8 @@ def _http(config: Config, agents: Sequence[str], parts: _Parts) -> FastAPI:
                 authenticate=access.publisher,
                 public_url=config.http.public_url,
                 cors_origins=config.http.cors_origins,
+                limits=_limits(config.http),
+                ice_servers=_ice_servers(config.media),
             ),
             *create_events_routes(
                 parts.hub,
@@ -164,13 +168,31 @@ def _http(config: Config, agents: Sequence[str], parts: _Parts) -> FastAPI:
 
 def _media_settings(config: Config, *, is_bus_shared: bool) -> MediaSettings:
     return MediaSettings(
-        addresses=tuple(host_addresses(config.http.host)),
+        addresses=tuple(host_addresses(config.http.host, config.media.interfaces)),
+        udp_ports=config.media.udp_ports,
+        nat_1_1=config.media.nat_1_1,
+        nat_keeps_private=config.media.nat_keeps_private,
         max_sessions=config.media.max_sessions,
         strict_rfc9725=config.media.strict_rfc9725,
         setup_timeout_ms=config.media.setup_timeout_ms,
         allow_remote_candidates=config.media.allow_remote_candidates,
+        probe_networks=config.media.probe_networks,
         suspects_owners=is_bus_shared,
     )
+
+
+def _limits(http: HttpConfig) -> CallLimits:
+    return CallLimits(
+        calls_per_minute=http.calls_per_minute,
+        requests_per_minute=http.requests_per_minute,
+        max_pending_calls=http.max_pending_calls,
+        max_calls=http.max_calls,
+    )
+
+
+def _ice_servers(media: MediaConfig) -> IceServers:
+    secret = media.turn_secret.get_secret_value() if media.turn_secret is not None else ""
+    return IceServers(media.ice_servers, secret, media.turn_ttl_ms // 1000)
 
 
 def _authenticator(config: Config) -> Authenticator:

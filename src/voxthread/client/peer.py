@@ -10,8 +10,11 @@ from aiortc import RTCConfiguration, RTCPeerConnection, RTCRtpSender, RTCSession
 from aiortc.exceptions import InvalidAccessError, InvalidStateError, OperationError
 
 from voxthread.client.failures import CallError
-from voxthread.media.aiortc_seams import dtls_of, gather_at, host_addresses, take_over_media
+from voxthread.core.failures import MediaError
+from voxthread.media.aiortc_seams import dtls_of, gather_at, take_over_media
+from voxthread.media.interfaces import host_addresses
 from voxthread.media.link import RtpLink
+from voxthread.media.ports import bind_sockets
 from voxthread.media.rtp import RtpPacket
 
 _OPUS = re.compile(r"^a=rtpmap:(\d+) opus/48000", re.IGNORECASE | re.MULTILINE)
@@ -72,9 +75,10 @@ class Peer:
         audio.setCodecPreferences([codec for codec in capabilities if codec.mimeType.lower() == "audio/opus"])
         take_over_media(self._connection)
         try:
-            await gather_at(dtls_of(self._connection).transport.iceGatherer, self._addresses)
-        except OSError as error:
-            raise CallError("call.no_network", str(error), retryable=True) from error
+            sockets = bind_sockets(self._addresses, None)
+        except MediaError as error:
+            raise CallError("call.no_network", error.detail, retryable=True) from error
+        await gather_at(dtls_of(self._connection).transport.iceGatherer, sockets)
         await self._connection.setLocalDescription(await self._connection.createOffer())
         return self._connection.localDescription.sdp
 

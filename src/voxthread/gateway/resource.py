@@ -29,6 +29,7 @@ class Resource:
         request = Request(scope, receive)
         response = await self._respond(request)
         response.headers.setdefault("Cache-Control", "no-store")
+        response.headers["X-Content-Type-Options"] = "nosniff"
         response.headers.update(
             self._cors.headers(request.headers.get("origin"), is_options=request.method == "OPTIONS")
         )

@@ -7,20 +7,25 @@ whose name holds 192 random bits and no session id. Audio comes back on the same
 
 import secrets
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import Protocol
 
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 from structlog.contextvars import bind_contextvars
 
+from voxthread.core.failures import SessionError
 from voxthread.gateway.body import read_text
 from voxthread.gateway.cors import Cors
-from voxthread.gateway.door import OpenedSession, SessionDoor
+from voxthread.gateway.door import OpenedSession
+from voxthread.gateway.ice_servers import IceServers
+from voxthread.gateway.limits import CallLimits, Limiter, address_key
 from voxthread.gateway.problem import RETRY_AFTER_S, RequestError
 from voxthread.gateway.resource import Resource
+from voxthread.gateway.whip_ports import Connection, Peers, WhipDoor
 from voxthread.gateway.whip_rules import Credentials, PatchDecision, decide_patch, read_credentials
+from voxthread.observability.clock import now_ms
 from voxthread.observability.logs import get_logger
 from voxthread.sessions.tokens import ANONYMOUS_PREFIX, is_anonymous
 
@@ -39,73 +44,19 @@ _TOKEN_HOLDER = f"{ANONYMOUS_PREFIX}token_holder"
 log = get_logger(__name__)
 
 
-class WhipDoor(SessionDoor, Protocol):
-    """Who may open which session, and act on it."""
-
-    async def resume(
-        self, resume_token: str, *, principal: str, frontend_session_id: str | None
-    ) -> OpenedSession:
-        """Have the session of the token here, wherever it was. Raises like `open`."""
-        ...
-
-    def authorize(self, session_id: str, *, principal: str, session_token: str | None) -> None: ...
-
-    def peer_lost(self, session_id: str) -> None: ...
-
-
-class Connection(Protocol):
-    """A caller that was answered."""
-
-    @property
-    def answer(self) -> str: ...
-    @property
-    def is_closed(self) -> bool: ...
-    def is_restart(self, fragment: str) -> bool:
-        """Whether the fragment asks for an ICE restart. Raises `VoiceError` if it is malformed."""
-        ...
-
-    async def trickle(self, fragment: str) -> None: ...
-
-    async def close(self, reason: str) -> None:
-        """End the session; returns when everything is free."""
-        ...
-
-
-class Peers(Protocol):
-    def has_room(self) -> bool: ...
-
-    def check_offer(self, offer: str) -> None:
-        """Raises `VoiceError` if the offer cannot be answered."""
-        ...
-
-    async def connect(self, session_id: str, offer: str) -> Connection: ...
-
-    def end(self, session_id: str, reason: str) -> None: ...
-
-
 @dataclass(frozen=True, slots=True)
 class _Resource:
     session_id: str
     etag: str
     connection: Connection
+    callers: frozenset[str]
+    """The address and the principal that asked for it, as the limits know them."""
 
 
-def create_whip_routes(
-    door: WhipDoor,
-    peers: Peers,
-    *,
-    authenticate: Callable[[str | None], str],
-    public_url: str | None = None,
-    cors_origins: Sequence[str] = ("*",),
-) -> list[BaseRoute]:
-    """The routes of `/whip` and of its session resources.
-
-    `authenticate` names the principal of a bearer token, or an anonymous one; it raises `SessionError` for a
-    token that is missing or wrong. `public_url` is the base of `Location`; None takes the request's own.
-    """
-    whip = _Whip(door, peers, authenticate, public_url)
-    cors = Cors(
-        cors_origins,
+def whip_cors(origins: Sequence[str]) -> Cors:
+    """What pages of other origins may send, and read of every answer."""
+    return Cors(
+        origins,
         methods=("POST", "PATCH", "DELETE", "OPTIONS", "GET"),
         request_headers=(
             "Authorization",
@@ -128,6 +79,27 @@ def create_whip_routes(
             "X-Resume-Token",
         ),
     )
+
+
+def create_whip_routes(
+    door: WhipDoor,
+    peers: Peers,
+    *,
+    authenticate: Callable[[str | None], str],
+    public_url: str | None = None,
+    cors_origins: Sequence[str] = ("*",),
+    limits: CallLimits | None = None,
+    ice_servers: IceServers | None = None,
+) -> list[BaseRoute]:
+    """The routes of `/whip` and of its session resources.
+
+    `authenticate` names the principal of a bearer token, or an anonymous one; it raises `SessionError` for a
+    token that is missing or wrong. `public_url` is the base of `Location`; None takes the request's own.
+    """
+    whip = _Whip(
+        door, peers, authenticate, public_url, Limiter(limits or CallLimits()), ice_servers or IceServers()
+    )
+    cors = whip_cors(cors_origins)
     get = {"OPTIONS": whip.options, "GET": whip.get, "HEAD": whip.get}
     endpoint = Resource({"POST": whip.post, **get}, cors)
     session = Resource({"PATCH": whip.patch, "DELETE": whip.delete, **get}, cors)
@@ -143,18 +115,26 @@ class _Whip:
         peers: Peers,
         authenticate: Callable[[str | None], str],
         public_url: str | None,
+        limiter: Limiter,
+        ice_servers: IceServers,
     ) -> None:
         self._door = door
         self._peers = peers
         self._authenticate = authenticate
         self._public_url = public_url
+        self._limiter = limiter
+        self._ice_servers = ice_servers
         self._resources: dict[str, _Resource] = {}
         self._sweep_at = _FIRST_SWEEP
 
     async def post(self, request: Request) -> Response:
+        address = address_key(request)
+        self._limiter.admit_call(address)
         resume_token = request.headers.get("x-resume-token")
         credentials, principal = self._identify(request, resume_token)
-        if credentials.session_token is None and resume_token is None and not self._peers.has_room():
+        is_new = credentials.session_token is None and resume_token is None
+        callers = self._limit(address, principal, is_new=is_new)
+        if is_new and not self._peers.has_room():
             raise RequestError(
                 503,
                 "whip.full",
@@ -166,11 +146,12 @@ class _Whip:
         session = await self._open(request, principal, credentials.session_token, resume_token)
         bind_contextvars(session_id=session.session_id, frontend_session_id=session.frontend_session_id)
         connection = await self._connect(session, offer)
-        secret = self._keep(_Resource(session.session_id, f'"{secrets.token_hex(8)}"', connection))
+        resource = _Resource(session.session_id, f'"{secrets.token_hex(8)}"', connection, callers)
+        secret = self._keep(resource)
         log.info("whip.answered", is_new=session.is_new)
         headers = {
             "Location": f"{self._base_url(request)}{_SESSIONS}/{secret}",
-            "ETag": self._resources[secret].etag,
+            "ETag": resource.etag,
             "Accept-Patch": FRAGMENT,
             "X-Session-ID": session.session_id,
             "X-Frontend-Session-ID": session.frontend_session_id,
@@ -178,7 +159,9 @@ class _Whip:
         }
         if session.resume_token is not None:
             headers["X-Resume-Token"] = session.resume_token
-        return Response(connection.answer, 201, headers, media_type=SDP)
+        response = Response(connection.answer, 201, headers, media_type=SDP)
+        self._add_links(response, session.session_id)
+        return response
 
     async def patch(self, request: Request) -> Response:
         resource = self._resource(request)
@@ -206,13 +189,45 @@ class _Whip:
         return Response(status_code=200)
 
     async def get(self, request: Request) -> Response:
+        self._limiter.admit_request(address_key(request))
         if "secret" in request.path_params:
             self._resource(request)
         return Response(status_code=204)
 
     async def options(self, request: Request) -> Response:
-        accept = {"Accept-Patch": FRAGMENT} if "secret" in request.path_params else {"Accept-Post": SDP}
-        return Response(status_code=200, headers=accept)
+        """A CORS preflight, or a client's question for the servers it is to use before it makes its offer."""
+        if "secret" in request.path_params:
+            return Response(headers={"Accept-Patch": FRAGMENT})
+        response = Response(headers={"Accept-Post": SDP})
+        if self._ice_servers.urls and "access-control-request-method" not in request.headers:
+            self._limiter.admit_request(address_key(request))
+            with suppress(SessionError):  # relays are only for those who may call; the rest needs no token
+                self._identify(request)
+                self._add_links(response, secrets.token_hex(8))
+        return response
+
+    def _add_links(self, response: Response, name: str) -> None:
+        for link in self._ice_servers.links(name, now_ms() // 1000):
+            response.headers.append("Link", link)
+
+    def _limit(self, address: str, principal: str, *, is_new: bool) -> frozenset[str]:
+        """The caller as its limits know it. Raises `RequestError` 429."""
+        if not address:
+            return frozenset()
+        callers = {address}
+        if not is_anonymous(principal):
+            callers.add(shown := f"principal {principal}")
+            self._limiter.admit_call(shown)
+        for caller in callers:
+            self._limiter.admit_one_more(
+                (
+                    each.connection.is_connected
+                    for each in self._resources.values()
+                    if caller in each.callers and not each.connection.is_closed
+                ),
+                is_new=is_new,
+            )
+        return frozenset(callers)
 
     def _identify(self, request: Request, resume_token: str | None = None) -> tuple[Credentials, str]:
         credentials = read_credentials(
@@ -225,16 +240,22 @@ class _Whip:
 
     def _resource(self, request: Request) -> _Resource:
         """The resource the URL names, if the request may use it. Foreign and unknown ones look alike."""
+        self._limiter.admit_request(address_key(request))
         credentials, principal = self._identify(request)
+        unknown = RequestError(404, "whip.no_session", "There is no such WHIP session, or it is over.")
         resource = self._resources.get(request.path_params["secret"])
         if resource is None or resource.connection.is_closed:
-            raise RequestError(404, "whip.no_session", "There is no such WHIP session, or it is over.")
+            raise unknown
         bind_contextvars(session_id=resource.session_id)
         # In open mode nobody has a token to show, and the secret URL is the permission.
         if credentials.session_token is not None or not is_anonymous(principal):
-            self._door.authorize(
-                resource.session_id, principal=principal, session_token=credentials.session_token
-            )
+            try:
+                self._door.authorize(
+                    resource.session_id, principal=principal, session_token=credentials.session_token
+                )
+            except SessionError as refusal:
+                log.info("whip.foreign", code=refusal.code)
+                raise unknown from None
         return resource
 
     async def _open(

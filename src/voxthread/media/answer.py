@@ -33,7 +33,7 @@ def answer_direction(offer: Offer, *, strict: bool) -> Literal["sendrecv", "recv
 
 
 def answer_setup(offer: Offer) -> Literal["active", "passive"]:
-    """Passive, also for `actpass`: our DTLS client could not finish a handshake with an RSA certificate."""
+    """Passive wherever the offer leaves the choice (RFC 9725 section 4.4.4); FFmpeg's does not."""
     return "active" if offer.setup == "passive" else "passive"
 
 

@@ -1,7 +1,8 @@
 """A trickle ICE fragment (RFC 8840, `application/trickle-ice-sdpfrag`) as the clients in use write it. Pure."""
 
-import ipaddress
+from collections.abc import Sequence
 from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 from typing import Final
 
 from voxthread.media.sdp import MAX_CANDIDATES
@@ -16,6 +17,11 @@ from voxthread.media.sdp_text import (
 MAX_FRAGMENT_BYTES: Final = 16 * 1024
 _CODE: Final = "fragment.malformed"
 _FIRST_UNPRIVILEGED_PORT: Final = 1024
+_WRAPPED_IPV4: Final = tuple(
+    IPv6Network(network)
+    for network in ("::ffff:0:0/96", "64:ff9b::/96", "64:ff9b:1::/48", "2002::/16", "2001::/32")
+)
+"""IPv6 that stands for an IPv4 address: mapped, NAT64, 6to4, Teredo."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,16 +75,22 @@ def parse_fragment(text: str) -> Fragment:
     return Fragment(ufrag, password, tuple(candidates), is_last)
 
 
-def may_probe(candidate: Candidate) -> bool:
+def may_probe(candidate: Candidate, networks: Sequence[IPv4Network | IPv6Network] = ()) -> bool:
     """Whether an address a caller names may be sent checks, once an operator has allowed it at all.
 
-    UDP to a literal unicast address and an unprivileged port: never a name to resolve, never a service
-    port, never a link-local metadata address.
+    UDP to an unprivileged port of a literal address that is public, or of one of `networks`: never a name to
+    resolve, never a service port, never a private address in the clothes of an IPv6 one.
     """
     if candidate.transport != "udp" or candidate.component != 1 or candidate.port < _FIRST_UNPRIVILEGED_PORT:
         return False
     try:
-        address = ipaddress.ip_address(candidate.address)
+        address = ip_address(candidate.address)
     except ValueError:
         return False
-    return not (address.is_multicast or address.is_unspecified or address.is_link_local or address.is_reserved)
+    if any(address in network for network in networks):
+        return True
+    return address.is_global and not address.is_multicast and not _wraps_ipv4(address)
+
+
+def _wraps_ipv4(address: IPv4Address | IPv6Address) -> bool:
+    return isinstance(address, IPv6Address) and any(address in network for network in _WRAPPED_IPV4)

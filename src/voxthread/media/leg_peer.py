@@ -26,6 +26,11 @@ class LegPeer:
         self._peer = peer
 
     @property
+    def is_connected(self) -> bool:
+        """Whether it has come, and be it gone again."""
+        return self._peer.is_connected
+
+    @property
     def is_closed(self) -> bool:
         return self.lost_reason is not None
 

@@ -12,10 +12,10 @@ receivers, decoder threads or tasks that nobody owns.
 import contextlib
 import secrets
 from collections.abc import AsyncIterator, Callable
+from typing import Final
 
 import anyio
 from aiortc import (
-    RTCCertificate,
     RTCDtlsFingerprint,
     RTCDtlsParameters,
     RTCDtlsTransport,
@@ -28,40 +28,40 @@ from aiortc import (
 )
 
 from voxthread.core.failures import MediaError
-from voxthread.media.aiortc_seams import gather_at, take_dtls_role
+from voxthread.media.aiortc_seams import gather_at, limit_data, take_dtls_role
 from voxthread.media.answer import LocalTransport, answer_direction, answer_nack, answer_setup, build_answer
+from voxthread.media.certificate import current_certificate
+from voxthread.media.datagrams import Allowance
 from voxthread.media.fragment import Fragment, may_probe
 from voxthread.media.link import Negotiated, RtpLink
+from voxthread.media.nat import advertised
+from voxthread.media.ports import bind_sockets
 from voxthread.media.rtp import RtpPacket
 from voxthread.media.sdp import Offer
 from voxthread.media.sdp_text import Candidate, Fingerprint
 from voxthread.media.settings import MediaSettings
-from voxthread.observability.logs import get_logger
+from voxthread.observability.clock import now_us
+
+MAX_CHANNELS: Final = 16
+"""Data channels a caller may open; nothing is done with them."""
 
 _CLOSE_TIMEOUT_S = 2
-
-log = get_logger(__name__)
 
 
 @contextlib.asynccontextmanager
 async def open_peer(offer: Offer, settings: MediaSettings) -> AsyncIterator["Peer"]:
     """Bind sockets and prepare the answer; everything is closed on the way out.
 
-    Raises `MediaError` `media.no_socket`.
+    Raises `MediaError` `media.no_port` or `media.no_socket`.
     """
+    sockets = bind_sockets(settings.addresses, settings.udp_ports)
     gatherer = RTCIceGatherer(iceServers=[])
     ice = RTCIceTransport(gatherer)
-    dtls = RTCDtlsTransport(ice, [RTCCertificate.generateCertificate()])
+    dtls = RTCDtlsTransport(ice, [current_certificate()])
     take_dtls_role(dtls, server=answer_setup(offer) == "passive")
     sctp = RTCSctpTransport(dtls) if offer.data else None
     try:
-        try:
-            await gather_at(gatherer, settings.addresses)
-        except OSError as error:
-            log.error("media.no_socket", detail=str(error))
-            raise MediaError(
-                "media.no_socket", "The server has no UDP socket for media now; try again.", retryable=True
-            ) from error
+        await gather_at(gatherer, sockets)
         peer = Peer(offer, settings, gatherer, ice, dtls, sctp)
         await peer.add_candidates(offer.candidates)
         yield peer
@@ -91,11 +91,15 @@ class Peer:
         self._negotiated = Negotiated(
             nack=answer_nack(offer, strict=settings.strict_rfc9725), level_id=offer.audio.level_id
         )
+        self.is_connected = False
+        """Set once it is, for good."""
         self._offer = offer
         self._may_probe = settings.allow_remote_candidates
+        self._probe_networks = settings.probe_networks
         self._ice = ice
         self._dtls = dtls
         self._sctp = sctp
+        self._channels = 0
         self._ssrc = secrets.randbits(32)
         self._lost = anyio.Event()
         local = gatherer.getLocalParameters()
@@ -109,7 +113,11 @@ class Peer:
                     for each in dtls.getLocalParameters().fingerprints
                     if each.algorithm == "sha-256"
                 ],
-                addresses=[(each.ip, each.port) for each in gatherer.getLocalCandidates()],
+                addresses=advertised(
+                    [(each.ip, each.port) for each in gatherer.getLocalCandidates()],
+                    settings.nat_1_1,
+                    keeps_private=settings.nat_keeps_private,
+                ),
                 ssrc=self._ssrc,
             ),
             strict=settings.strict_rfc9725,
@@ -144,6 +152,7 @@ class Peer:
         )
         if self._dtls.state != "connected":
             raise MediaError("media.dtls_failed", "The DTLS handshake with the caller failed.", retryable=True)
+        self.is_connected = True
         self._dtls.on("statechange", self._notice_loss)
         self._notice_loss()
         link = RtpLink(
@@ -154,6 +163,9 @@ class Peer:
             negotiated=self._negotiated,
         )
         if self._sctp is not None and self._offer.data is not None:
+            allowance = Allowance()
+            limit_data(self._sctp, lambda: allowance.takes(now_us()))
+            self._sctp.on("datachannel", self._count_channel)
             await self._sctp.start(
                 RTCSctpCapabilities(maxMessageSize=self._offer.data.max_message_bytes),
                 self._offer.data.sctp_port,
@@ -163,6 +175,8 @@ class Peer:
     async def lost(self) -> str:
         """Return why, once a connected peer has hung up or can no longer be reached."""
         await self._lost.wait()
+        if self._channels > MAX_CHANNELS:
+            return "too_many_channels"
         return "unreachable" if self._ice.state == "failed" else "closed_by_peer"
 
     def is_restart(self, fragment: Fragment) -> bool:
@@ -174,7 +188,7 @@ class Peer:
         if not self._may_probe:
             return
         for each in candidates:
-            if may_probe(each):
+            if may_probe(each, self._probe_networks):
                 await self._ice.addRemoteCandidate(
                     RTCIceCandidate(
                         each.component,
@@ -190,6 +204,11 @@ class Peer:
     async def trickle(self, fragment: Fragment) -> None:
         tagged = self._offer.bundle[0] if self._offer.bundle else self._offer.audio.mid
         await self.add_candidates(tuple(each for mid, each in fragment.candidates if mid in (None, tagged)))
+
+    def _count_channel(self, _channel: object) -> None:
+        self._channels += 1
+        if self._channels > MAX_CHANNELS:
+            self._lost.set()
 
     def _notice_loss(self) -> None:
         if self._dtls.state in ("closed", "failed"):
