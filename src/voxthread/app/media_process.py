@@ -10,7 +10,7 @@ from voxthread.app.agent_files import agent_files
 from voxthread.app.entrance import Entrance
 from voxthread.app.http import ListenError, bind, open_http, url_of
 from voxthread.app.media_role import open_media
-from voxthread.app.process import checked_start, stop_signal
+from voxthread.app.process import checked_start, stop_signals
 from voxthread.app.pulse import beating
 from voxthread.app.shared_bus import open_shared_bus
 from voxthread.config import Config, HttpConfig
@@ -40,11 +40,16 @@ async def run_media(config: Config, agent_file: Path | None, worker_id: str, *, 
         pulse = await stack.enter_async_context(beating(bus, worker_id))
         media = await stack.enter_async_context(open_media(config, bus, agents, worker_id))
         entrance.open(media.http, pulse.trouble)
-        if bound is None:
-            bound = await _bind_when_free(config.http)
-            await stack.enter_async_context(open_http(entrance, config.http, bound))
-        log.info("media.ready", url=url_of(config.http, bound), agents=agents, worker_id=worker_id)
-        await stop_signal()
+        stop = await stack.enter_async_context(stop_signals())
+        while bound is None and not stop.is_set():  # another process has it, of whose end no event tells
+            await anyio.sleep(_ASK_AGAIN_S)
+            bound = _bind_if_free(config.http)
+            if bound is not None:
+                await stack.enter_async_context(open_http(entrance, config.http, bound))
+        if bound is not None:
+            url = url_of(config.http, bound)
+            log.info("media.ready", url=url, agents=agents, worker_id=worker_id)
+        await stop.wait()
         await media.drain()
         entrance.close()
 
@@ -54,9 +59,3 @@ def _bind_if_free(config: HttpConfig) -> socket | None:
         return bind(config)
     except ListenError:
         return None
-
-
-async def _bind_when_free(config: HttpConfig) -> socket:
-    while (bound := _bind_if_free(config)) is None:  # another process has it, of which no event tells
-        await anyio.sleep(_ASK_AGAIN_S)
-    return bound

@@ -1,6 +1,8 @@
 """What every server process does at its start and its end."""
 
 import signal
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import anyio
 
@@ -15,6 +17,21 @@ def checked_start(config: Config) -> None:
     """Log as configured, and refuse to serve strangers without a key. Raises `SessionError`."""
     configure_logging(config.log_level, for_good=True)
     check_bind(config.http.host, config.auth.key.get_secret_value() if config.auth.key else None)
+
+
+@asynccontextmanager
+async def stop_signals() -> AsyncIterator[anyio.Event]:
+    """An event that is set once the process is asked to stop, from when this is entered on."""
+    asked = anyio.Event()
+
+    async def listen() -> None:
+        await stop_signal()
+        asked.set()
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(listen)
+        yield asked
+        tasks.cancel_scope.cancel()
 
 
 async def stop_signal() -> None:
