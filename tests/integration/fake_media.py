@@ -11,7 +11,7 @@ from voxthread.engines.codec.opus import OpusEncoder
 from voxthread.media.playout import PlayoutQueue
 from voxthread.observability.clock import now_ms
 from voxthread.wire import facts
-from voxthread.wire.audio import decode_audio, is_audio
+from voxthread.wire.audio import MalformedRecordError, decode_audio, is_audio
 from voxthread.wire.facts import InFact, decode_out_fact
 from voxthread.wire.log import Bus, Stream
 from voxthread.wire.stamp import Fence, Stamp
@@ -87,7 +87,10 @@ class FakeMedia:
                 if stored.record.key != self.session_id or self._is_gone:
                     continue
                 value = stored.record.value
-                record = decode_audio(value) if is_audio(value) else decode_out_fact(value)
+                try:
+                    record = decode_audio(value) if is_audio(value) else decode_out_fact(value)
+                except MalformedRecordError:
+                    continue
                 if not self._fence.admits(record.epoch, record.seq):
                     continue
                 if isinstance(record, facts.OutRecord):

@@ -1,7 +1,7 @@
 """Work that kills whoever owns it is put aside after two deaths, its session after three; others go on."""
 
-from collections.abc import AsyncIterable, AsyncIterator, Sequence
-from contextlib import aclosing, asynccontextmanager
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Sequence
+from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 
 import anyio
@@ -21,12 +21,13 @@ from voxthread.core.turn_state import TurnPolicy
 from voxthread.engines.codec.opus import OpusDecoder, OpusEncoder
 from voxthread.observability.clock import now_ms
 from voxthread.orchestrator.ports import Engines
+from voxthread.orchestrator.recovery import until_now
 from voxthread.orchestrator.runner import Orchestrator
 from voxthread.sessions.invalid_ids import InvalidIds
 from voxthread.testing.listening import EnergyVoiceActivity, ScriptedEndOfTurn
 from voxthread.testing.speaking import ToneTextToSpeech
 from voxthread.wire import facts
-from voxthread.wire.audio import decode_audio
+from voxthread.wire.audio import MalformedRecordError, decode_audio
 from voxthread.wire.claims import SessionRelease, decode_claim
 from voxthread.wire.dead_letter import DeadLetter, read_dead_letter
 from voxthread.wire.events import Envelope, decode_event, is_public
@@ -73,17 +74,13 @@ class Owners:
 
     @asynccontextmanager
     async def _owner(self, epoch: int) -> AsyncIterator[None]:
-        engines = Engines(
-            stt=KillingSpeechToText(self),
-            tts=ToneTextToSpeech(ms_per_character=20),
-            end_of_turn=ScriptedEndOfTurn(0.9),
-            open_voice_activity=EnergyVoiceActivity,
-            open_decoder=OpusDecoder,
-            open_encoder=OpusEncoder,
-            agents={"repeater": Repeater(), "killer": KillingAgent(self)},
-        )
         made = Orchestrator(
-            self.bus, engines, invalid_ids=InvalidIds(), turn=TURN, speech=SpeechPolicy(), now=now_ms
+            self.bus,
+            scripted(self.kill),
+            invalid_ids=InvalidIds(),
+            turn=TURN,
+            speech=SpeechPolicy(),
+            now=now_ms,
         )
         async with anyio.create_task_group() as tasks:
             await tasks.start(made.run)
@@ -92,11 +89,23 @@ class Owners:
             tasks.cancel_scope.cancel()
 
 
+def scripted(kill: Callable[[], None] = lambda: None) -> Engines:
+    return Engines(
+        stt=KillingSpeechToText(kill),
+        tts=ToneTextToSpeech(ms_per_character=20),
+        end_of_turn=ScriptedEndOfTurn(0.9),
+        open_voice_activity=EnergyVoiceActivity,
+        open_decoder=OpusDecoder,
+        open_encoder=OpusEncoder,
+        agents={"repeater": Repeater(), "killer": KillingAgent(kill)},
+    )
+
+
 class KillingSpeechToText:
     """Hears words in tones, and one tone is the end of whoever is to say what it was."""
 
-    def __init__(self, owners: Owners) -> None:
-        self._owners = owners
+    def __init__(self, kill: Callable[[], None]) -> None:
+        self._kill = kill
 
     async def transcribe(self, audio: AsyncIterable[PcmFrame | Flush]) -> AsyncIterator[Transcript]:
         heard = bytearray()
@@ -108,7 +117,7 @@ class KillingSpeechToText:
             tone_hz = np.fft.rfftfreq(len(samples), 1 / RATE_HZ)[np.abs(np.fft.rfft(samples)).argmax()]
             nearest_hz = min(WORDS, key=lambda hz: abs(hz - tone_hz))
             if nearest_hz == POISON_HZ:
-                self._owners.kill()
+                self._kill()
                 await anyio.sleep_forever()
             yield Transcript(text=WORDS[nearest_hz], final=True, end_ms=0)
 
@@ -127,11 +136,11 @@ class KillingAgent:
 
     greeting = ""
 
-    def __init__(self, owners: Owners) -> None:
-        self._owners = owners
+    def __init__(self, kill: Callable[[], None]) -> None:
+        self._kill = kill
 
     async def reply(self, history: Sequence[Message], utterance: str) -> AsyncIterator[str]:
-        self._owners.kill()
+        self._kill()
         await anyio.sleep_forever()
         yield ""
 
@@ -160,36 +169,34 @@ async def scene(agent: str = "repeater") -> AsyncIterator[Scene]:
             tasks.cancel_scope.cancel()
 
 
+def event_of(session_id: str, stored: StoredRecord) -> Envelope | None:
+    if stored.record.key == session_id and is_public(stored.record):
+        with suppress(MalformedRecordError):
+            return decode_event(stored.record.value)
+    return None
+
+
 async def until(bus: Bus, session_id: str, kind: type[events.Event], count: int = 1) -> None:
     fence, seen = Fence(), 0
     async with aclosing(bus.read(Stream.EVENTS, 0, 0)) as records:
         async for stored in records:
-            if stored.record.key == session_id and is_public(stored.record):
-                envelope = decode_event(stored.record.value)
+            envelope = event_of(session_id, stored)
+            if envelope is not None:
                 seen += fence.admits(envelope.epoch, envelope.seq) and isinstance(envelope.event, kind)
                 if seen == count:
                     return
 
 
 async def kept(bus: Bus, stream: Stream) -> list[StoredRecord]:
-    head = await bus.head(stream, 0)
-    records: list[StoredRecord] = []
-    if head:
-        async with aclosing(bus.read(stream, 0, 0)) as reading:
-            async for stored in reading:
-                records.append(stored)
-                if stored.position == head - 1:
-                    break
-    return records
+    return [stored async for stored in until_now(bus, stream, 0, 0)]
 
 
 async def story(bus: Bus, session_id: str) -> list[Envelope]:
     fence, told = Fence(), []
     for stored in await kept(bus, Stream.EVENTS):
-        if stored.record.key == session_id and is_public(stored.record):
-            envelope = decode_event(stored.record.value)
-            if fence.admits(envelope.epoch, envelope.seq):
-                told.append(envelope)
+        envelope = event_of(session_id, stored)
+        if envelope is not None and fence.admits(envelope.epoch, envelope.seq):
+            told.append(envelope)
     assert [envelope.seq for envelope in told] == list(range(1, len(told) + 1))
     return told
 

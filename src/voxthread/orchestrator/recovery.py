@@ -237,7 +237,8 @@ async def _read_state(bus: Bus, partition: int) -> tuple[dict[str, _Kept], set[s
                 if key not in closed and (key not in kept or snapshot.epoch >= kept[key].snapshot.epoch):
                     kept[key] = _Kept(stored.position, snapshot)
         except NewerSnapshotError as error:
-            log.error("session.left_alone", session_id=key, reason=str(error))
+            if key not in closed:
+                log.error("session.left_alone", session_id=quote(key), reason=str(error))
             closed.add(key)
             kept.pop(key, None)
         except MalformedRecordError as error:

@@ -10,8 +10,8 @@ import msgspec
 from voxthread.wire.audio import MalformedRecordError
 from voxthread.wire.log import Record, StoredRecord, Stream
 
-MAX_VALUE_BYTES: Final = 1024 * 1024
-"""Of a longer value only the beginning is kept: the log takes records of 2 MiB, their headers included."""
+MAX_VALUE_BYTES: Final = 512 * 1024
+"""Of a longer value only the beginning is kept; a minute of speech, or a session, is whole."""
 
 POISON_UTTERANCE: Final = "poison.utterance"
 POISON_REPLY: Final = "poison.reply"
