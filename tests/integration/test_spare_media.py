@@ -27,15 +27,17 @@ async def media_process(port: int, log_file: Path, *options: str) -> AsyncIterat
                 process.kill()
 
 
-async def answers(port: int) -> None:
-    """Wait until somebody answers at the port."""
+async def is_open(port: int) -> None:
+    """Wait until a media process at the port lacks nothing but an orchestrator."""
     async with httpx.AsyncClient(trust_env=False) as http:
         while True:
             try:
-                assert (await http.get(f"http://127.0.0.1:{port}/healthz")).status_code == 200
-                return
+                answer = await http.get(f"http://127.0.0.1:{port}/readyz")
+                if [*answer.json()["reasons"]] == ["orchestrators"]:
+                    return
             except httpx.TransportError:
-                await anyio.sleep(0.02)
+                pass
+            await anyio.sleep(0.02)
 
 
 @pytest.mark.anyio
@@ -43,10 +45,10 @@ async def test_media_process_killed_spare_takes_its_port(tmp_path: Path) -> None
     (port,) = free_ports(1)
     with anyio.fail_after(40):
         async with media_process(port, tmp_path / "log.db") as first:
-            await answers(port)
+            await is_open(port)
             async with media_process(port, tmp_path / "log.db", "--spare") as spare:
                 first.kill()
                 await first.wait()
-                await answers(port)
+                await is_open(port)
                 spare.send_signal(signal.SIGTERM)
                 assert await spare.wait() == 0

@@ -39,8 +39,8 @@ async def run_media(config: Config, agent_file: Path | None, worker_id: str, *, 
         bus = await stack.enter_async_context(open_shared_bus(config, entrance.wait_for))
         pulse = await stack.enter_async_context(beating(bus, worker_id))
         media = await stack.enter_async_context(open_media(config, bus, agents, worker_id))
-        entrance.open(media.http, pulse.trouble)
         stop = await stack.enter_async_context(stop_signals())
+        entrance.open(media.http, pulse.trouble)
         while bound is None and not stop.is_set():  # another process has it, of whose end no event tells
             await anyio.sleep(_ASK_AGAIN_S)
             bound = _bind_if_free(config.http)
