@@ -14,12 +14,14 @@ CALLERS: Final = 10
 WIDEST: Final = 1_000
 """On a narrow terminal or a pipe the lines grow, and no figure is cut."""
 
+Kill = Annotated[
+    Literal["orchestrator", "media", "serve", "broker", "random"] | None,
+    typer.Option(help="What to kill; an orchestrator is the one that owns the call."),
+]
+
 
 def chaos(
-    kill: Annotated[
-        Literal["orchestrator", "media", "serve", "broker", "random"] | None,
-        typer.Option(help="What to kill; an orchestrator is the one that owns the call."),
-    ] = None,
+    kill: Kill = None,
     at: Annotated[
         list[Phase] | None,
         typer.Option(help="When: while the caller speaks, waits, or hears. May be repeated."),
