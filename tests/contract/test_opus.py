@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from spoken import frame_of
 from voxthread.core.audio import PACKET_MS, SPEECH_RATE_HZ, PcmFrame
+from voxthread.core.encoding import BAD, CONGESTED, LOSSY, STEADY, Encoding
 from voxthread.core.failures import MediaError
 from voxthread.engines.codec import libopus
 from voxthread.engines.codec.libopus import NativeEncoder
@@ -187,8 +188,40 @@ def test_an_empty_frame_gives_nothing() -> None:
     assert encoder.finish() == []
 
 
+@pytest.mark.parametrize("encoding", [STEADY, LOSSY, BAD, CONGESTED])
+def test_reply_that_is_tuned_in_its_middle_stays_whole_and_the_same_length(encoding: Encoding) -> None:
+    encoder = OpusEncoder()
+    first = encode(voice_like(1.0, 24_000), rate_hz=24_000, encoder=encoder)
+    encoder.tune(encoding)
+    packets = first + encode(voice_like(1.0, 24_000), rate_hz=24_000, encoder=encoder)
+    heard = decode(packets)
+    assert len(packets) == 100
+    assert len(heard) == 100 * 320
+    assert similarity(heard[50 * 320 :], voice_like(1.0, SPEECH_RATE_HZ)) > LIKENESS
+    bits_per_s = sum(map(len, packets[60:])) * 8 / (len(packets[60:]) * PACKET_MS / 1000)
+    assert bits_per_s == pytest.approx(encoding.bitrate_bps, rel=0.35)
+
+
+@pytest.mark.parametrize("encoding", [STEADY, LOSSY, BAD, CONGESTED])
+def test_whatever_the_line_packets_of_a_voice_bring_the_one_before_along(encoding: Encoding) -> None:
+    encoder = OpusEncoder()
+    encoder.tune(encoding)
+    packets = encode(voice_like(2.0, 24_000), rate_hz=24_000, encoder=encoder)
+    has_redundancy = libopus.load_libopus()["opus_packet_has_lbrr"]
+    assert sum(has_redundancy(packet, len(packet)) for packet in packets) > 0.7 * len(packets)  # none where it is faint
+
+
+def test_a_machine_without_the_wheel_uses_its_own_libopus(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = libopus.load_libopus()._name
+    monkeypatch.setitem(sys.modules, "opuslib_next.api", None)
+    monkeypatch.setattr("ctypes.util.find_library", lambda _: None)
+    monkeypatch.setattr(libopus, "_SYSTEM_NAMES", ("no-such-library", found))
+    assert libopus.load_libopus.__wrapped__()._name == found
+
+
 def test_a_machine_without_libopus_is_told_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "opuslib_next.api", None)
     monkeypatch.setattr("ctypes.util.find_library", lambda _: None)
-    with pytest.raises(MediaError, match="install the opuslib-next-bundled wheel"):
-        libopus._load_libopus.__wrapped__()
+    monkeypatch.setattr(libopus, "_SYSTEM_NAMES", ("no-such-library",))
+    with pytest.raises(MediaError, match="install the opuslib-next-bundled wheel, or the library itself"):
+        libopus.load_libopus.__wrapped__()

@@ -174,6 +174,7 @@ def assert_no_overlap(batches: list[Batch]) -> None:
     end = 0
     for batch in batches:
         assert batch.timestamp >= end
+        assert batch.packets[-1]
         end = batch.timestamp + len(batch.packets) * batch.packet_ms * 48
 
 
@@ -191,6 +192,23 @@ def test_packets_are_batched_and_timed_from_the_first() -> None:
 def test_batches_are_single_packets_while_the_agent_speaks() -> None:
     batches = feed(Uplink(), [(packet(index), index * 20) for index in range(3)], batch_ms=20)
     assert [len(batch.packets) for batch in batches] == [1, 1, 1]
+
+
+@pytest.mark.parametrize("batch_ms", [20, 60])
+def test_hole_is_never_the_last_of_a_batch(batch_ms: int) -> None:
+    uplink = Uplink()
+    batches = feed(uplink, [(packet(index), index * 20) for index in (0, 1, 4, 5)], batch_ms)
+    batches += uplink.handle_deadline(80 + WAIT_MS, batch_ms=batch_ms)
+    batches += uplink.end_source(80 + WAIT_MS)
+    assert [each for batch in batches for each in batch.packets] == [
+        payload(0),
+        payload(1),
+        b"",
+        b"",
+        payload(4),
+        payload(5),
+    ]
+    assert all(batch.packets[-1] for batch in batches)
 
 
 def test_silence_that_was_not_sent_is_put_in_when_the_next_packet_tells_of_it() -> None:

@@ -109,7 +109,8 @@ class Uplink:
                 self._batch_start, self._batch_packet_ms = position, packet_ms
             self._batch.append(item.payload)
             self._end, self._end_at_ms = position + item.samples, now_ms
-            if len(self._batch) * packet_ms >= batch_ms:
+            # A hole stays with the packet behind it, whose redundancy may fill it.
+            if item.payload and len(self._batch) * packet_ms >= batch_ms:
                 batches += self._cut()
         return batches
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 from voxthread.core.audio import PcmFrame
+from voxthread.core.encoding import Encoding
 from voxthread.core.history import Message
 from voxthread.core.transcripts import Flush, Transcript
 
@@ -84,6 +85,10 @@ class OpusDecoder(Protocol):
 
 class OpusEncoder(Protocol):
     """PCM of one reply, of any rate, to 20 ms Opus packets. Keeps what does not fill a packet."""
+
+    def tune(self, encoding: Encoding) -> None:
+        """Encode like that from the next packet on."""
+        ...
 
     def encode(self, frame: PcmFrame) -> list[bytes]: ...
 

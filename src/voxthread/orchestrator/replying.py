@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from anyio.abc import TaskGroup
 
 from voxthread.core import effects as do
+from voxthread.core.encoding import LineQuality
 from voxthread.core.history import Message
 from voxthread.core.inputs import Input
 from voxthread.orchestrator.ports import Agent, OpusEncoder
@@ -38,6 +39,7 @@ class Replying:
         self._stamp = stamp
         self._stages = stages
         self._tell = tell
+        self._line = LineQuality()
         self._reply: ReplyTask | None = None
 
     def start(self, effect: do.StartReply) -> None:
@@ -85,6 +87,11 @@ class Replying:
         if self._reply is not None and self._reply.turn_id == turn_id:
             self._reply.played(played_ms)
 
+    def measured(self, loss_fraction: float | None, round_trip_ms: int | None) -> None:
+        """What the caller says of the line; replies are encoded for it from now on."""
+        if self._line.reported(loss_fraction, round_trip_ms) and self._reply is not None:
+            self._reply.tune(self._line.encoding)
+
     def _begin(
         self,
         turn_id: int,
@@ -94,9 +101,11 @@ class Replying:
         known: Known = NOTHING,
         filler: Filler | None = None,
     ) -> None:
+        encoder = self._open_encoder()
+        encoder.tune(self._line.encoding)
         self._reply = ReplyTask(
             turn_id,
-            encoder=self._open_encoder(),
+            encoder=encoder,
             out=self._log.out,
             stamp=self._stamp,
             tell=self._tell,

@@ -346,6 +346,7 @@ class Session:
 
     async def _learn_playout(self, fact: facts.PlayoutProgress) -> None:
         self._replying.played(fact.turn_id, fact.played_ms)
+        self._replying.measured(fact.loss_fraction, fact.round_trip_ms)
         if fact.state == "drained":
             await self._tell(inputs.PlayoutDrained(turn_id=fact.turn_id, played_ms=fact.played_ms))
         elif fact.state != "flushed":  # the turn that was flushed is over

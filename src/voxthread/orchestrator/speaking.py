@@ -13,6 +13,7 @@ from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStre
 from structlog.contextvars import bind_contextvars
 
 from voxthread.core.audio import PACKET_MS, RTP_CLOCK_HZ, PcmFrame
+from voxthread.core.encoding import Encoding
 from voxthread.core.failures import AgentError, VoiceError
 from voxthread.core.inputs import AudioSynthesized, ClausePlanned, Input, ReplyDelta, ReplyEnded, ReplyFailed
 from voxthread.core.playout import Clause
@@ -126,6 +127,10 @@ class ReplyTask:
     def played(self, played_ms: int) -> None:
         self._played_ms = max(self._played_ms, played_ms)
         self._advanced.set()
+
+    def tune(self, encoding: Encoding) -> None:
+        """Encode what is not encoded yet for another line."""
+        self._encoder.tune(encoding)
 
     def has_sent_since(self, to_ms: int) -> bool:
         """Whether all from `to_ms` on can be sent again; what an owner before sent cannot."""

@@ -1,6 +1,7 @@
 """Opus as the orchestrator's ports want it: packets to 16 kHz speech, replies of any rate to packets."""
 
 from voxthread.core.audio import PACKET_MS, REPLY_RATE_HZ, SPEECH_RATE_HZ, PcmFrame
+from voxthread.core.encoding import STEADY, Encoding
 from voxthread.engines.codec.libopus import MAX_PACKET_MS, NativeDecoder, NativeEncoder, OpusError
 from voxthread.engines.codec.resample import StreamResampler
 
@@ -68,9 +69,9 @@ class OpusEncoder:
         self,
         *,
         rate_hz: int = REPLY_RATE_HZ,
-        bitrate_bps: int = 32_000,
+        bitrate_bps: int = STEADY.bitrate_bps,
         complexity: int = 5,
-        expected_loss_percent: int = 10,
+        expected_loss_percent: int = STEADY.expected_loss_percent,
     ) -> None:
         self._native = NativeEncoder(
             rate_hz,
@@ -82,6 +83,12 @@ class OpusEncoder:
         self._packet_bytes = rate_hz * PACKET_MS // 1000 * _SAMPLE_BYTES
         self._resampler = StreamResampler(rate_hz, rate_hz)
         self._pending = bytearray()
+
+    def tune(self, encoding: Encoding) -> None:
+        """From the next packet on. Every packet stays 20 ms, and fit to follow those before it."""
+        self._native.tune(
+            bitrate_bps=encoding.bitrate_bps, expected_loss_percent=encoding.expected_loss_percent
+        )
 
     def encode(self, frame: PcmFrame) -> list[bytes]:
         if frame.rate_hz != self._resampler.from_hz:
