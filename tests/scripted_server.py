@@ -26,7 +26,17 @@ from voxthread.orchestrator.ports import Agent, EndOfTurn, Engines, SpeechToText
 from voxthread.testing.listening import EnergyVoiceActivity, ScriptedEndOfTurn
 
 KEY = "a key of the tests, long enough for HS256"
-BRISK: Mapping[str, Any] = {"vad_stop_ms": 96, "endpoint_ms": 200, "incomplete_endpoint_ms": 400}
+BRISK: Mapping[str, Any] = {
+    "vad_stop_ms": 96,
+    "endpoint_ms": 200,
+    "complete_endpoint_ms": 96,
+    "likely_endpoint_ms": 96,
+    "brief_endpoint_ms": 96,
+    "open_endpoint_ms": 96,
+    "dictated_endpoint_ms": 96,
+    "dangling_endpoint_ms": 96,
+    "incomplete_endpoint_ms": 400,
+}
 """Turns that end soon, for voices that never pause to think."""
 
 _LOWEST_HZ = 300.0

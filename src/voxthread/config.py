@@ -117,19 +117,39 @@ class TurnConfig(_Section):
     vad_pause_ms: int = 96
     """Silence this long has words and verdict made ready, which takes about the rest of `vad_stop_ms`."""
     vad_stop_ms: int = 192
-    """Silence this long is the end of speech, and of the turn if the end-of-turn model believes so."""
+    """Silence this long is the end of speech, and perhaps of the turn."""
     endpoint_ms: int = 500
     """Silence that ends a turn when the end-of-turn model has not said otherwise."""
+    complete_endpoint_ms: int = 500
+    """Silence that ends a turn behind a full stop if the end-of-turn model is sure; a reply takes as long to be
+    ready, so that less would gain little."""
+    likely_endpoint_ms: int = 850
+    """Silence that ends a turn behind a full stop if the end-of-turn model had doubts and has them no more."""
+    doubted_endpoint_ms: int = 1_100
+    """Silence that ends a turn behind a full stop that the end-of-turn model does not believe in."""
+    brief_endpoint_ms: int = 1_000
+    """Silence that ends a turn behind a full stop after three or four words: as often the beginning of more."""
+    open_endpoint_ms: int = 900
+    """Silence that ends a turn without a full stop that the end-of-turn model believes in. Where speech-to-text
+    writes no punctuation, set it to `complete_endpoint_ms`."""
+    dictated_endpoint_ms: int = 1_000
+    """Silence that ends a turn behind a number or a spelled letter."""
+    dangling_endpoint_ms: int = 1_300
+    """Silence that ends a turn behind a word like "my", "and", "um"."""
     incomplete_endpoint_ms: int = 1_500
-    """Silence that ends a turn the end-of-turn model believes unfinished."""
+    """Silence that ends any turn."""
+    complete_probability: float = 0.5
+    """From here on the end-of-turn model believes in the end."""
+    sure_probability: float = 0.95
+    """From here on, without exception, it is sure."""
     stt_grace_ms: int = 3_000
     """How long past the endpoint a transcript may take."""
     first_audio_ms: int = 15_000
     """A reply not heard for so long has failed: the caller hears an apology."""
     stall_ms: int = 8_000
     """A reply in which nothing happens for so long has failed."""
-    overlap_ms: int = 700
-    """A caller who speaks this long over the agent interrupts it."""
+    overlap_ms: int = 1_500
+    """A caller who speaks this long over the agent interrupts it whatever is said; words may do so before."""
     max_utterance_ms: int = 60_000
     """A caller who does not stop is answered after so long."""
     idle_ms: int = 0
@@ -138,7 +158,7 @@ class TurnConfig(_Section):
     """An answer not begun for so long is preceded by a word of patience; 0 says none."""
     max_session_ms: int = 7_200_000
     """A call ends after so long, with a goodbye."""
-    speculate: bool = False
+    speculate: bool = True
     """Start the reply as soon as there is a transcript, before the turn is confirmed."""
 
 

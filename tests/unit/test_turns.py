@@ -344,3 +344,34 @@ class TestSpeculation:
         done = scene.hears(i.TranscriptUpdated(utterance_id=1, text="hello there", final=True))
         assert do.WithdrawReply(turn_id=1) in done
         assert do.StartReply(turn_id=2, history=(), utterance="hello there", speculative=True) in done
+
+
+def test_endpointing_words_that_nobody_stops_at_outwait_a_model_that_believes_in_the_end() -> None:
+    patient = replace(POLICY.endpoint, dangling_ms=1_000, dangling_words=frozenset({"is"}))
+    scene = Scene(replace(POLICY, endpoint=patient))
+    scene.says("My number is")
+    assert kinds(scene.hears(i.EndOfTurnPredicted(utterance_id=1, probability=0.9))) == []
+    assert "StartReply" not in kinds(scene.waits(700))
+    assert "StartReply" in kinds(scene.waits(200))
+
+
+def test_endpointing_words_that_come_late_take_the_endpoint_back() -> None:
+    patient = replace(POLICY.endpoint, open_ms=1_000)
+    scene = Scene(replace(POLICY, endpoint=patient))
+    scene.hears(i.SpeechStarted())
+    scene.hears(i.SpeechStopped(silence_ms=200))
+    scene.hears(i.EndOfTurnPredicted(utterance_id=1, probability=0.9))
+    scene.waits(300)
+    assert kinds(
+        scene.hears(i.TranscriptUpdated(utterance_id=1, text="We arrive on Friday...", final=True))
+    ) == ["user.transcript"]
+    assert "StartReply" not in kinds(scene.waits(400))
+    assert "StartReply" in kinds(scene.waits(200))
+
+
+def test_endpointing_words_known_at_the_stop_are_answered_speculatively() -> None:
+    scene = Scene(replace(POLICY, speculate=True))
+    scene.hears(i.SpeechStarted(), i.SpeechPaused(silence_ms=96))
+    scene.hears(i.TranscriptUpdated(utterance_id=1, text="Is there a pool?", final=True))
+    assert "StartReply" in kinds(scene.hears(i.SpeechStopped(silence_ms=200)))
+    assert scene.last(do.StartReply).speculative

@@ -89,8 +89,8 @@ class Utterance:
     failure: Failure | None = None
     is_paused: bool = False
     """Silence has begun that may be the end of it."""
-    completeness: float | None = None
-    """How probable it is that it is over, as far as asked since it paused."""
+    verdicts: tuple[float, ...] = ()
+    """How probable it was each time that it was over, as far as asked since it paused."""
     texts_owed: int = 0
     """Final texts asked for and not given yet; the one asked for last covers all the speech so far."""
 
@@ -101,7 +101,7 @@ class Utterance:
         self.is_final = self.is_paused = False
         self.ended_ms = None
         self.transcript_ms = None
-        self.completeness = None
+        self.verdicts = ()
 
 
 @dataclass(slots=True)

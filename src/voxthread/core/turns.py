@@ -156,19 +156,21 @@ class TurnMachine(ReplySteps):
 
     def _wait_for_endpoint(self, now: int) -> None:
         utterance = self._live_utterance()
-        ended_ms = utterance.ended_ms if utterance.ended_ms is not None else now
-        endpoint_ms = max(now, ended_ms + self._policy.endpoint.patience_ms(utterance.completeness))
-        if utterance.completeness is None:
+        if not utterance.verdicts:
             self._do(PredictEndOfTurn(utterance_id=utterance.id))
-        self._enter(
-            _S.ENDPOINTING,
-            {
-                Deadline.ENDPOINT: endpoint_ms,
-                Deadline.GRACE: endpoint_ms + self._policy.stt_grace_ms,
-                Deadline.ASK: now + self._policy.endpoint.ask_every_ms,
-            },
-        )
+        self._enter(_S.ENDPOINTING, {Deadline.ASK: now + self._policy.endpoint.ask_every_ms})
+        self._set_endpoint(now)
         self._decide(now)
+        self._speculate_if_known(utterance, now)
+
+    def _set_endpoint(self, now: int) -> None:
+        """By what is known now of the utterance: the newest verdict, and the words once they are all there."""
+        utterance = self._live_utterance()
+        ended_ms = utterance.ended_ms if utterance.ended_ms is not None else now
+        text = utterance.text if utterance.is_final else None
+        endpoint_ms = ended_ms + self._policy.endpoint.patience_ms(utterance.verdicts, text)
+        self._deadlines[Deadline.ENDPOINT] = max(now, endpoint_ms)
+        self._deadlines[Deadline.GRACE] = max(now, endpoint_ms + self._policy.stt_grace_ms)
 
     def utterance_too_long(self, now: int) -> None:
         """The caller does not stop: answer what was said so far."""
@@ -181,15 +183,14 @@ class TurnMachine(ReplySteps):
     def end_of_turn_predicted_speaking(self, fact: inputs.EndOfTurnPredicted, now: int) -> None:
         utterance = self._live_utterance()
         if utterance.is_paused:
-            utterance.completeness = fact.probability
+            utterance.verdicts = (*utterance.verdicts, fact.probability)
 
     def end_of_turn_predicted(self, fact: inputs.EndOfTurnPredicted, now: int) -> None:
-        if Deadline.ENDPOINT not in self._deadlines:
+        if Deadline.ASK not in self._deadlines:  # the caller did not stop, and is answered all the same
             return
-        ended_ms = self._live_utterance().ended_ms or now
-        endpoint_ms = max(now, ended_ms + self._policy.endpoint.patience_ms(fact.probability))
-        self._deadlines[Deadline.ENDPOINT] = endpoint_ms
-        self._deadlines[Deadline.GRACE] = endpoint_ms + self._policy.stt_grace_ms
+        utterance = self._live_utterance()
+        utterance.verdicts = (*utterance.verdicts, fact.probability)
+        self._set_endpoint(now)
         self._decide(now)
 
     def ask_again(self, now: int) -> None:
@@ -221,7 +222,12 @@ class TurnMachine(ReplySteps):
         utterance = self._live_utterance()
         if self._speculation is not None and self._speculation.utterance != utterance.text:
             self._withdraw_speculation()
+        if utterance.is_final and Deadline.ASK in self._deadlines:
+            self._set_endpoint(now)
         self._decide(now)
+        self._speculate_if_known(utterance, now)
+
+    def _speculate_if_known(self, utterance: Utterance, now: int) -> None:
         if self._state is _S.ENDPOINTING and utterance.is_final and utterance.text:
             self._speculate(utterance, now)
 
@@ -245,8 +251,8 @@ class TurnMachine(ReplySteps):
         self._deadlines.pop(Deadline.ENDPOINT, None)
         utterance = self._live_utterance()
         if not utterance.is_final:
-            self._deadlines.pop(Deadline.ASK, None)
-        elif utterance.text:
+            return
+        if utterance.text:
             self._answer(utterance, now)
         else:
             self._end_utterance()
