@@ -1,11 +1,13 @@
 """Dead letters on a log: listed without words, shown, and tried again where that can help."""
 
 import json
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import anyio
 import pytest
+import structlog
 from typer.testing import CliRunner
 
 from integration.fake_media import tone_packets
@@ -91,8 +93,10 @@ async def test_what_is_no_dead_letter_is_listed_as_such() -> None:
 
 
 @pytest.fixture
-def voxthread(tmp_path: Path) -> Callable[..., tuple[int, str]]:
+def voxthread(tmp_path: Path) -> Iterator[Callable[..., tuple[int, str]]]:
     """Run `voxthread dlq` on a log with one dead letter that holds words."""
+    root, ours = logging.getLogger(), logging.getLogger("voxthread")
+    before = root.handlers[:], root.level, ours.level
     url = f"sqlite:{tmp_path / 'log.db'}"
 
     async def prepare() -> None:
@@ -105,7 +109,9 @@ def voxthread(tmp_path: Path) -> Callable[..., tuple[int, str]]:
         result = CliRunner().invoke(main, ["dlq", *words, "--bus", url])
         return result.exit_code, result.output
 
-    return run
+    yield run
+    structlog.reset_defaults()  # a command configures the logs of its process
+    root.handlers[:], root.level, ours.level = before
 
 
 @pytest.mark.parametrize("command", [("ls",), ("ls", "--json"), ("show", "0"), ("show", "0", "--json")])

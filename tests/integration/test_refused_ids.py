@@ -97,7 +97,7 @@ async def test_on_the_log_the_record_is_put_aside_as_it_was(
                 put_aside = stored.record
                 break
     assert (put_aside.key, put_aside.value) == (record.key, record.value)
-    assert put_aside.headers == (
+    assert put_aside.headers[:5] == (
         ("trace", b"1"),
         ("error", rule.encode()),
         ("stream", stream.encode()),
