@@ -8,8 +8,9 @@ import pytest
 from integration.whip_call import PARTITION, Caller, Server, calling, stamp_of, whip_server
 from voxthread.bus.memory import MemoryBus
 from voxthread.core.failures import BusError, MediaError
-from voxthread.media.link import PACKET_SAMPLES
+from voxthread.media.link import PACKET_SAMPLES, Negotiated
 from voxthread.media.opus_packets import SILENCE
+from voxthread.media.voice_hint import LOUD_PACKETS
 from voxthread.wire.audio import AudioRecord, decode_audio, is_audio
 from voxthread.wire.control import decode_control
 from voxthread.wire.facts import (
@@ -319,3 +320,47 @@ async def test_hand_over_from_a_log_that_stays_away_ends_in_time(monkeypatch: py
             await server.legs.hand_over_all("media_stopping")
         await gone(caller)
         assert len(server.legs) == 0
+
+
+# -- callers who speak over the agent --------------------------------------------------------------------
+
+
+async def test_reply_gives_way_to_a_loud_caller_at_once_and_goes_on_if_their_owner_hears_nothing() -> None:
+    async with whip_server() as server, calling(server) as (caller, response):
+        caller.link._negotiated = Negotiated(level_id=2)  # which aiortc offers
+        await server.say(stamp_of(response).audio(reply(200), timestamp=0, turn_id=1))
+        await caller.until(lambda: len(caller.voice) >= 5)
+        played = len(caller.voice)
+        for index in range(LOUD_PACKETS):
+            caller.link.send(voice(index), level=20)
+        await until_silence(caller)
+        assert len(caller.voice) - played <= 3
+        await caller.until(lambda: len(caller.voice) >= 20)
+        told = await server.heard(lambda record: is_a(PlayoutProgress)(record) and told_ms(record) >= 300)
+    assert caller.voice == list(reply(len(caller.voice)))
+    states = [record.state for record in told if isinstance(record, PlayoutProgress)]
+    assert states[-2:] == ["playing", "playing"]
+    assert states.count("giving_way") == 1
+
+
+def told_ms(record: InFact | AudioRecord) -> int:
+    return record.played_ms if isinstance(record, PlayoutProgress) else 0
+
+
+# -- callers who send nothing for a while ----------------------------------------------------------------
+
+
+async def test_caller_who_is_muted_is_silent_on_the_log_while_time_passes() -> None:
+    async with whip_server() as server, calling(server) as (caller, _):
+        for index in range(3):
+            caller.link.send(voice(index))
+        records = await server.heard(lambda record: silent_ms(record) > 0)
+        more = await server.heard(lambda record: silent_ms(record) > 0 and record.timestamp > 1_000 * 48)
+    assert sum(silent_ms(record) for record in records) >= 192
+    heard = [record for record in more if isinstance(record, AudioRecord)]
+    assert heard[0].packets == tuple(voice(index) for index in range(3))
+    assert sum(silent_ms(record) for record in heard) >= 900
+
+
+def silent_ms(record: InFact | AudioRecord) -> int:
+    return record.packets.count(SILENCE) * 20 if isinstance(record, AudioRecord) else 0

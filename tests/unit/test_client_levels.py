@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from voxthread.client.levels import SampleSpan, SoundLog, loud_span
+from voxthread.client.levels import SILENT_LEVEL, SampleSpan, SoundLog, level_of, loud_span
 
 pytestmark = pytest.mark.unit
 
@@ -26,6 +26,13 @@ def test_the_most_negative_sample_is_loud() -> None:
 
 def test_no_samples_are_silent() -> None:
     assert loud_span(b"") is None
+    assert level_of(b"") == SILENT_LEVEL
+
+
+def test_level_is_told_in_decibels_below_overload() -> None:
+    assert level_of(pcm(-32_768, -32_768)) == 0
+    assert level_of(pcm(328, -328)) == 40
+    assert level_of(pcm(1, *[0] * 1_000_000)) == level_of(pcm(0, 0)) == SILENT_LEVEL
 
 
 def test_sound_before_the_instant_is_not_found() -> None:

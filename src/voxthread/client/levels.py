@@ -1,5 +1,6 @@
 """When was there sound? Level detection on samples, and a log of sound on the caller's clock."""
 
+import math
 from bisect import bisect_left
 from dataclasses import dataclass
 
@@ -7,6 +8,8 @@ import numpy as np
 
 LOUD_DBFS = -50
 """A sample above this is sound, one below it is silence, for every figure this client prints."""
+
+SILENT_LEVEL = 127
 
 _LOUD_AMPLITUDE = int(32_768 * 10 ** (LOUD_DBFS / 20))
 
@@ -24,6 +27,13 @@ def loud_span(pcm: bytes) -> SampleSpan | None:
     samples = np.frombuffer(pcm, dtype="<i2")
     (loud,) = np.nonzero((samples > _LOUD_AMPLITUDE) | (samples < -_LOUD_AMPLITUDE))
     return SampleSpan(int(loud[0]), int(loud[-1])) if loud.size else None
+
+
+def level_of(pcm: bytes) -> int:
+    """Mean level of s16le mono samples as packets tell it (RFC 6464): dB below overload, 127 for silence."""
+    samples = np.frombuffer(pcm, dtype="<i2").astype(np.float64)
+    power = float(np.mean(samples**2)) if samples.size else 0.0
+    return min(SILENT_LEVEL, round(10 * math.log10(32_768**2 / power))) if power else SILENT_LEVEL
 
 
 class SoundLog:

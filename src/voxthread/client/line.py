@@ -102,9 +102,9 @@ class Line:
             tasks.cancel_scope.cancel()
         return connection.reason
 
-    def send(self, payload: bytes) -> bool:
+    def send(self, payload: bytes, level: int) -> bool:
         assert self._connection is not None, "the line was not dialled"
-        return self._connection.peer.link.send(payload) and not self.is_away
+        return self._connection.peer.link.send(payload, level=level) and not self.is_away
 
     def send_report(self) -> None:
         assert self._connection is not None, "the line was not dialled"

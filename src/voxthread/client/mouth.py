@@ -6,6 +6,7 @@ from typing import Protocol
 
 import anyio
 
+from voxthread.client.levels import SILENT_LEVEL
 from voxthread.client.speech import CALL_RATE_HZ
 from voxthread.client.utterance import PACKET_SAMPLES, SILENT_PACKET, Utterance
 from voxthread.core.audio import PACKET_MS
@@ -18,8 +19,11 @@ _REPORT_TICKS = 50
 class Outlet(Protocol):
     """Where packets go."""
 
-    def send(self, payload: bytes) -> bool:
-        """False if there is nobody to hear it now; its time has passed all the same."""
+    def send(self, payload: bytes, level: int) -> bool:
+        """`level` is how loud it is, in dB below overload.
+
+        False if there is nobody to hear it now; its time has passed all the same.
+        """
         ...
 
     def send_report(self) -> None: ...
@@ -88,10 +92,11 @@ class Mouth:
             self._line.send_report()
         self._ticks += 1
         if not self._waiting:
-            self._line.send(SILENT_PACKET)
+            self._line.send(SILENT_PACKET, SILENT_LEVEL)
             return
         spoken = self._waiting[0]
-        if not self._line.send(spoken.utterance.packets[len(spoken.sent_us)]):
+        number = len(spoken.sent_us)
+        if not self._line.send(spoken.utterance.packets[number], spoken.utterance.levels[number]):
             self.unheard_packets += 1
         sent_us = now_us()
         spoken.sent_us.append(sent_us)

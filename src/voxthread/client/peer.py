@@ -13,10 +13,12 @@ from voxthread.client.failures import CallError
 from voxthread.core.failures import MediaError
 from voxthread.media.aiortc_seams import dtls_of, gather_at, take_over_media
 from voxthread.media.interfaces import host_addresses
-from voxthread.media.link import RtpLink
+from voxthread.media.link import Negotiated, RtpLink
 from voxthread.media.ports import bind_sockets
 from voxthread.media.rtp import RtpPacket
 
+_NACK = re.compile(r"^a=rtcp-fb:(?:\d+|\*) nack\s*$", re.MULTILINE)
+_LEVEL = re.compile(r"^a=extmap:(\d+)(?:/\w+)? urn:ietf:params:rtp-hdrext:ssrc-audio-level\b", re.MULTILINE)
 _OPUS = re.compile(r"^a=rtpmap:(\d+) opus/48000", re.IGNORECASE | re.MULTILINE)
 _UNUSABLE_ANSWER = (
     ValueError,
@@ -80,7 +82,8 @@ class Peer:
             raise CallError("call.no_network", error.detail, retryable=True) from error
         await gather_at(dtls_of(self._connection).transport.iceGatherer, sockets)
         await self._connection.setLocalDescription(await self._connection.createOffer())
-        return self._connection.localDescription.sdp
+        # aiortc does not offer it for audio; `RtpLink` can do it.
+        return _OPUS.sub(_offer_nack, self._connection.localDescription.sdp)
 
     async def connect(self, answer: str, *, timeout_ms: int) -> None:
         """Take the answer and wait for ICE and DTLS. Raises `CallError`."""
@@ -103,7 +106,10 @@ class Peer:
                 retryable=True,
             )
         self._link = RtpLink(
-            dtls_of(self._connection), payload_type=int(opus.group(1)), on_packet=self._on_packet
+            dtls_of(self._connection),
+            payload_type=int(opus.group(1)),
+            on_packet=self._on_packet,
+            negotiated=_agreed(answer),
         )
 
     @property
@@ -119,3 +125,12 @@ class Peer:
                 self._is_closing = True
                 self._on_lost(state)
             self._settled.set()
+
+
+def _offer_nack(rtpmap: re.Match[str]) -> str:
+    return f"a=rtcp-fb:{rtpmap.group(1)} nack\r\n{rtpmap.group(0)}"
+
+
+def _agreed(answer: str) -> Negotiated:
+    level = _LEVEL.search(answer)
+    return Negotiated(nack=_NACK.search(answer) is not None, level_id=int(level.group(1)) if level else 0)

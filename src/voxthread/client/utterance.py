@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import soxr
 
-from voxthread.client.levels import SampleSpan, loud_span
+from voxthread.client.levels import SampleSpan, level_of, loud_span
 from voxthread.client.speech import CALL_RATE_HZ
 from voxthread.core.audio import PACKET_MS, PcmFrame
 from voxthread.engines.codec.opus import OpusEncoder
@@ -29,6 +29,8 @@ class Utterance:
 
     speech: PcmFrame
     packets: tuple[bytes, ...]
+    levels: tuple[int, ...]
+    """How loud each packet is, in dB below overload."""
     sound: SampleSpan | None
 
 
@@ -38,5 +40,8 @@ def encode_utterance(speech: PcmFrame) -> Utterance:
         samples = soxr.resample(np.frombuffer(speech.pcm, dtype="<i2"), speech.rate_hz, CALL_RATE_HZ)
         speech = PcmFrame(pcm=samples.astype("<i2").tobytes(), rate_hz=CALL_RATE_HZ)
     encoder = OpusEncoder(rate_hz=CALL_RATE_HZ)
-    packets = encoder.encode(PcmFrame(pcm=speech.pcm + _TAIL, rate_hz=CALL_RATE_HZ)) + encoder.finish()
-    return Utterance(speech=speech, packets=tuple(packets), sound=loud_span(speech.pcm))
+    pcm = speech.pcm + _TAIL
+    packets = encoder.encode(PcmFrame(pcm=pcm, rate_hz=CALL_RATE_HZ)) + encoder.finish()
+    starts = range(0, 2 * PACKET_SAMPLES * len(packets), 2 * PACKET_SAMPLES)
+    levels = tuple(level_of(pcm[start : start + 2 * PACKET_SAMPLES]) for start in starts)
+    return Utterance(speech=speech, packets=tuple(packets), levels=levels, sound=loud_span(speech.pcm))
