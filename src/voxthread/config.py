@@ -140,7 +140,7 @@ class TurnConfig(_Section):
     """Silence that ends any turn."""
     complete_probability: float = 0.5
     """From here on the end-of-turn model believes in the end."""
-    sure_probability: float = 0.95
+    sure_probability: float = 0.9
     """From here on, without exception, it is sure."""
     stt_grace_ms: int = 3_000
     """How long past the endpoint a transcript may take."""
