@@ -36,6 +36,7 @@ class Asking:
         self.asked = 0
         self.recovered = 0
         self._highest: int | None = None
+        self._shortest_trip_ms: int | None = None
         self._holes: dict[int, _Hole] = {}
 
     @property
@@ -44,6 +45,8 @@ class Asking:
 
     def arrived(self, sequence: int, now_ms: int, *, round_trip_ms: int | None) -> bool:
         """Note a packet; whether it came because it was asked for."""
+        if round_trip_ms is not None:
+            self._shortest_trip_ms = min(self._shortest_trip_ms or round_trip_ms, round_trip_ms)
         if self._highest is None:
             self._highest = sequence
             return False
@@ -63,7 +66,8 @@ class Asking:
                 self._holes.clear()
             return False
         # What comes sooner than an answer could was only late.
-        is_answer = hole.times_asked > 0 and now_ms - hole.asked_ms >= (round_trip_ms or 0) * 3 // 4
+        soonest_ms = hole.asked_ms + (self._shortest_trip_ms or 0) * 3 // 4
+        is_answer = hole.times_asked > 0 and now_ms >= soonest_ms
         self.recovered += is_answer
         return is_answer
 
