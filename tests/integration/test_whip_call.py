@@ -1,15 +1,24 @@
 """Whole calls over WHIP on loopback: what is said reaches the log, what is on the log is heard."""
 
 import asyncio
+import datetime
 import itertools
 import os
+import socket
 import threading
 
 import anyio
 import pytest
+from aiortc import RTCPeerConnection
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import rsa
 
 from integration.whip_call import Caller, calling, stamp_of, whip_server
+from integration.whip_offers import fragment
+from voxthread.media.aiortc_seams import SharedCertificate, dtls_of, nominated_pair
 from voxthread.media.link import PACKET_SAMPLES
+from voxthread.observability.clock import now_ms
 from voxthread.wire.audio import AudioRecord
 from voxthread.wire.facts import (
     CloseLeg,
@@ -156,7 +165,7 @@ async def test_deleted_session_says_so_and_leaves_nothing_behind() -> None:
     assert asyncio.all_tasks() == tasks
 
 
-async def test_caller_who_never_connects_is_gone_after_the_deadline() -> None:
+async def test_s02_caller_who_never_connects_is_gone_after_the_deadline() -> None:
     async with whip_server(setup_timeout_ms=100) as server:
         caller = Caller()
         response = await server.post(await caller.offer())
@@ -235,3 +244,82 @@ async def test_send_only_caller_is_clocked_but_sent_nothing() -> None:
         )
         assert PeerConnected(receives_audio=False) in records
         assert caller.received == []
+
+
+async def test_w36_a_restart_that_is_refused_leaves_the_call_as_it_was() -> None:
+    async with whip_server() as server, calling(server) as (caller, response):
+        restart = await server.http.patch(
+            response.headers["Location"],
+            content=fragment("newfrag"),
+            headers={"Content-Type": "application/trickle-ice-sdpfrag", "If-Match": "*"},
+        )
+        assert restart.status_code == 422
+        caller.link.send(voice(0))
+        await server.heard(lambda record: isinstance(record, AudioRecord) and voice(0) in record.packets)
+        await server.say(stamp_of(response).audio(reply(3), timestamp=0, turn_id=1))
+        await caller.until(lambda: len(caller.voice) == 3)
+
+
+async def test_w40_a_session_that_ends_here_says_goodbye_and_answers_no_more_checks() -> None:
+    async with whip_server() as server, calling(server) as (caller, response):
+        dtls = dtls_of(caller.connection)
+        closed = anyio.Event()
+        dtls.on("statechange", lambda: closed.set() if dtls.state == "closed" else None)
+        pair = nominated_pair(dtls)
+        assert pair is not None
+        await server.http.delete(response.headers["Location"])
+        with anyio.fail_after(1):
+            await closed.wait()
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as gone:
+            gone.bind(pair.remote_addr)
+
+
+async def test_w41_a_peer_that_is_silently_gone_is_noticed_by_consent(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("aioice.ice.CONSENT_INTERVAL", 0.02)
+    monkeypatch.setattr("aioice.ice.CONSENT_FAILURES", 1)
+    monkeypatch.setattr("aioice.stun.RETRY_RTO", 0.05)
+    async with whip_server() as server, calling(server) as (caller, _response):
+        pair = nominated_pair(dtls_of(caller.connection))
+        assert pair is not None
+        pair.protocol.transport.abort()
+        records = await server.heard(lambda record: isinstance(record, PeerLost))
+        assert records[-1] == PeerLost(reason="unreachable")
+
+
+async def test_w41_a_peer_that_closes_dtls_is_gone_without_a_delete() -> None:
+    async with whip_server() as server, calling(server) as (caller, _response):
+        await dtls_of(caller.connection).stop()
+        records = await server.heard(lambda record: isinstance(record, PeerLost))
+        assert records[-1] == PeerLost(reason="closed_by_peer")
+
+
+@pytest.mark.parametrize("setup", ["actpass", "active", "passive"])
+@pytest.mark.parametrize("kind", ["ec", "rsa"])
+async def test_w16_a_peer_connects_in_either_role_and_with_either_kind_of_certificate(
+    setup: str, kind: str
+) -> None:
+    caller = Caller()
+    if kind == "rsa":
+        use_rsa_certificate(caller.connection)
+    async with whip_server() as server:
+        offer = await caller.offer()
+        if setup == "passive":  # aiortc takes its role from the answer, which is active then
+            offer = offer.replace("a=setup:actpass", "a=setup:passive")
+        response = await server.post(offer.replace("a=setup:actpass", f"a=setup:{setup}"))
+        await caller.connect(response.text)
+        await server.heard(lambda record: isinstance(record, PeerConnected))
+        caller.link.send(voice(0))
+        await server.heard(lambda record: isinstance(record, AudioRecord) and voice(0) in record.packets)
+        await caller.close()
+
+
+def use_rsa_certificate(connection: RTCPeerConnection) -> None:
+    """As GStreamer's and simple-whip-client's are."""
+    key = rsa.generate_private_key(public_exponent=65_537, key_size=2_048)
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "rsa")])
+    day = datetime.timedelta(days=1)
+    now = datetime.datetime.fromtimestamp(now_ms() / 1000, tz=datetime.UTC)
+    certificate = x509.CertificateBuilder(
+        name, name, key.public_key(), x509.random_serial_number(), now - day, now + day
+    ).sign(key, hashes.SHA256())
+    connection._RTCPeerConnection__certificates = [SharedCertificate(key, certificate)]  # type: ignore[attr-defined]

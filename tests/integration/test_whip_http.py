@@ -14,48 +14,21 @@ import httpx
 import pytest
 
 from integration.whip_call import URL, Caller, Server, whip_server
-from voxthread.core.failures import SessionError
+from integration.whip_offers import DATA, FRAGMENT, OFFER, SECTION, fragment, only_alice, problem_of
 from voxthread.core.ids import IdRule
 from voxthread.gateway.ice_servers import IceServers
 from voxthread.gateway.limits import CallLimits
 
 pytestmark = [pytest.mark.integration, pytest.mark.anyio]
 
-FRAGMENT = "application/trickle-ice-sdpfrag"
-SECTION = """m=audio 9 UDP/TLS/RTP/SAVPF 111
-a=mid:0
-a=sendrecv
-a=rtcp-mux
-a=rtpmap:111 opus/48000/2
-"""
-TRANSPORT = (
-    "a=ice-ufrag:abcd\na=ice-pwd:0123456789012345678901\na=setup:actpass\na=fingerprint:sha-256 "
-    + ":".join(["AB"] * 32)
-    + "\n"
-)
-DATA = """m=application 9 UDP/DTLS/SCTP webrtc-datachannel
-a=mid:d
-a=sctp-port:5000
-"""
 DIRECTIONS = {"a=sendrecv", "a=sendonly", "a=recvonly", "a=inactive"}
 ANYWHERE = ip_network("0.0.0.0/0")
-OFFER = f"v=0\no=- 1 1 IN IP4 0.0.0.0\ns=-\nt=0 0\na=group:BUNDLE 0\n{TRANSPORT}{SECTION}"
 
 
 @pytest.fixture(params=[False, True], ids=["lenient", "strict"])
 async def server(request: pytest.FixtureRequest) -> AsyncIterator[Server]:
     async with whip_server(strict_rfc9725=request.param) as running:
         yield running
-
-
-def problem_of(response: httpx.Response) -> tuple[int, str]:
-    assert response.headers["Content-Type"] == "application/problem+json"
-    assert response.headers["Access-Control-Allow-Origin"] == "*"
-    assert "Retry-After" in response.headers["Access-Control-Expose-Headers"]
-    body = response.json()
-    assert body["status"] == response.status_code
-    assert len(body["detail"]) > 10
-    return response.status_code, body["code"]
 
 
 async def test_w04_answered_offer_has_the_headers_of_a_whip_session(server: Server) -> None:
@@ -159,16 +132,6 @@ async def test_server_without_a_usable_address_answers_503_and_ends_the_session(
         assert int(with_retry) > 0
         await server.legs.end_all("test")
         assert len(server.legs) == 0
-
-
-def only_alice(bearer: str | None) -> str:
-    match bearer:
-        case None:
-            raise SessionError("token_missing", "a bearer token is needed")
-        case "alice" | "bob":
-            return bearer
-        case _:
-            raise SessionError("token_invalid", "the bearer token is not valid")
 
 
 async def test_w44_missing_and_wrong_tokens_are_401() -> None:
@@ -275,13 +238,6 @@ async def test_w29_other_methods_are_405_with_allow(server: Server, method: str,
     response = await server.http.request(method, url)
     assert problem_of(response) == (405, "http.method")
     assert method not in response.headers["Allow"].split(", ")
-
-
-def fragment(ufrag: str = "abcd", candidate: str = "1 1 udp 1 127.0.0.1 5000 typ host") -> str:
-    return (
-        f"a=ice-ufrag:{ufrag}\r\na=ice-pwd:0123456789012345678901\r\n"
-        f"m=audio 9 RTP/AVP 0\r\na=mid:0\r\na=candidate:{candidate}\r\na=end-of-candidates\r\n"
-    )
 
 
 @dataclass(slots=True)

@@ -170,8 +170,8 @@ async def whip_server(
 class Caller:
     """An aiortc peer whose audio goes over our own link."""
 
-    def __init__(self) -> None:
-        self.connection = RTCPeerConnection(RTCConfiguration(iceServers=[]))
+    def __init__(self, connection: RTCPeerConnection | None = None) -> None:
+        self.connection = connection or RTCPeerConnection(RTCConfiguration(iceServers=[]))
         self.received: list[RtpPacket] = []
         self._link: RtpLink | None = None
         self._arrived = anyio.Event()

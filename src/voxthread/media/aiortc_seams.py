@@ -13,7 +13,14 @@ import anyio
 import pylibsrtp
 from aioice.candidate import Candidate, candidate_foundation, candidate_priority
 from aioice.ice import ICE_COMPLETED, CandidatePair, Connection, StunProtocol
-from aiortc import RTCCertificate, RTCDtlsTransport, RTCIceGatherer, RTCPeerConnection, RTCSctpTransport
+from aiortc import (
+    RTCCertificate,
+    RTCDtlsTransport,
+    RTCIceGatherer,
+    RTCIceTransport,
+    RTCPeerConnection,
+    RTCSctpTransport,
+)
 from OpenSSL import SSL
 
 _COMPONENT = 1
@@ -123,6 +130,11 @@ def _ignore_strangers(connection: Connection) -> None:
             respond_error(request, address, protocol, error)
 
     vars(connection)["respond_error"] = respond
+
+
+def has_lost_consent(ice: RTCIceTransport) -> bool:
+    """Whether the peer no longer answers checks (RFC 7675): known before the transport's state says so."""
+    return bool(ice._connection._closing)  # noqa: SLF001
 
 
 def limit_data(sctp: RTCSctpTransport, takes: Callable[[], bool]) -> None:

@@ -212,8 +212,8 @@ class Leg:
             news = PeerHeard()
         if news is not None:
             self.say(news)
-        if line.is_gone(now) and self._peer is not None:
-            self._peer.lose("no_rtp")
+        if self._peer is not None and (trouble := line.trouble(now)):
+            self._peer.lose(trouble)
 
     def _suspect_owner(self) -> None:
         if self._settings.suspects_owners and self._tasks is not None:

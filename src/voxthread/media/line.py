@@ -45,8 +45,11 @@ class Line:
     def is_listening(self, now: int) -> bool:
         return self._presence.is_listening(now)
 
-    def is_gone(self, now: int) -> bool:
-        return self._presence.is_gone(now)
+    def trouble(self, now: int) -> str | None:
+        """Why the line is to be given up."""
+        if self._link.is_flooded:
+            return "flood"
+        return "no_rtp" if self._presence.is_gone(now) else None
 
     def lost(self, reason: str) -> PeerLost:
         heard = self._presence.heard

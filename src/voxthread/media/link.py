@@ -98,8 +98,13 @@ class RtpLink:
 
     @property
     def ignored_packets(self) -> int:
-        """Datagrams of strangers, beyond what is looked at."""
+        """Datagrams beyond what is looked at, of strangers or of the peer."""
         return self._wire.ignored
+
+    @property
+    def is_flooded(self) -> bool:
+        """Whether the peer has sent far more than a call has."""
+        return self._wire.is_flooded
 
     @property
     def recovered_packets(self) -> int:

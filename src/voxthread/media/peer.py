@@ -28,7 +28,7 @@ from aiortc import (
 )
 
 from voxthread.core.failures import MediaError
-from voxthread.media.aiortc_seams import gather_at, limit_data, take_dtls_role
+from voxthread.media.aiortc_seams import gather_at, has_lost_consent, limit_data, take_dtls_role
 from voxthread.media.answer import LocalTransport, answer_direction, answer_nack, answer_setup, build_answer
 from voxthread.media.certificate import current_certificate
 from voxthread.media.datagrams import Allowance
@@ -177,7 +177,7 @@ class Peer:
         await self._lost.wait()
         if self._channels > MAX_CHANNELS:
             return "too_many_channels"
-        return "unreachable" if self._ice.state == "failed" else "closed_by_peer"
+        return "unreachable" if has_lost_consent(self._ice) else "closed_by_peer"
 
     def is_restart(self, fragment: Fragment) -> bool:
         return fragment.restarts(self._offer.ufrag, self._offer.password)

@@ -14,13 +14,23 @@ from voxthread.observability.clock import now_us
 _MAX_KNOWN: Final = 16
 """Sources of a peer that are known at a time; it has one of RTP and one of RTCP unless it is up to no good."""
 
+_PEER_PER_S: Final = 200
+"""Four times the packets of a call: frames may be shorter, and a peer may catch up."""
+
+_PEER_BURST: Final = 400
+"""What has piled up in 8 s of a stall."""
+
+_FLOOD_PACKETS: Final = 2_000
+"""So many beyond that are no mistake."""
+
 
 class SrtpWire:
     """RTP and RTCP go to `on_rtp` and `on_rtcp`, decrypted; STUN and DTLS go on to aioice, and `on_other` is
     called for those that come from the peer's address. Damaged packets are counted in `rejected`.
 
     Anybody can send to the port: what comes from elsewhere, or is of no source that has proven itself, is
-    looked at up to an `Allowance` and counted in `ignored` beyond it.
+    looked at up to an `Allowance` and counted in `ignored` beyond it. So is what the peer itself sends, by an
+    allowance of its own.
     """
 
     def __init__(
@@ -37,10 +47,17 @@ class SrtpWire:
         self._on_rtcp = on_rtcp
         self._on_other = on_other
         self._strangers = Allowance()
+        self._peer = Allowance(_PEER_PER_S, _PEER_BURST)
+        self._flood = 0
         self._known: set[tuple[Any, bytes]] = set()
         """Addresses and SSRCs, as they are on the wire, of packets that were authentic."""
         self._rx, self._tx = srtp_sessions(dtls)
         self._hook = DatagramHook(dtls, self._sort)
+
+    @property
+    def is_flooded(self) -> bool:
+        """Whether the peer has sent far more than a call has."""
+        return self._flood >= _FLOOD_PACKETS
 
     def detach(self) -> None:
         """Give the sockets back to aioice; packets that arrive later are ignored."""
@@ -88,8 +105,10 @@ class SrtpWire:
         pass_on: Callable[[bytes], None],
     ) -> None:
         is_known = source in self._known
-        if not is_known and not self._strangers.takes(now_us()):
+        allowance = self._peer if is_known else self._strangers
+        if not allowance.takes(now_us()):
             self.ignored += 1
+            self._flood += is_known
             return
         try:
             plain = unprotect(data)
