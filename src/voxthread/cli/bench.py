@@ -1,8 +1,8 @@
-"""`voxthread bench`: what a caller waits for, and how turns are taken."""
+"""`voxthread bench`: what a caller waits for, how turns are taken, and what calls cost."""
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -14,6 +14,7 @@ from voxthread.cli.terminal import (
     Token,
     Url,
     config_of,
+    fail,
     print_result,
     progress,
     run,
@@ -71,3 +72,51 @@ def turn_taking(
     if out is not None:
         out.write_text(json.dumps(result, indent=2) + "\n")
     print_result(result, as_json)
+
+
+@bench_commands.command("media")
+def media_plane(
+    sessions: Annotated[int, typer.Option(min=1, help="Calls at once.")] = 20,
+    seconds: Annotated[float, typer.Option(min=1, help="How long to measure.")] = 30,
+    loss: Annotated[
+        float, typer.Option(min=0, max=90, help="Share of packets lost: 0.1, or from 1 on in percent.")
+    ] = 0,
+    burst: Annotated[float, typer.Option(min=0, help="Mean losses in a row; 0: each by itself.")] = 0,
+    jitter: Annotated[float, typer.Option(min=0, help="Packets are delayed by 0 to so many ms.")] = 0,
+    round_trip: Annotated[float, typer.Option(min=0, help="Of the line, in ms.")] = 0,
+    nack: Annotated[bool, typer.Option(help="Callers send again what is lost.")] = True,
+    seed: Annotated[int, typer.Option(help="Loses and delays the same packets again.")] = 1,
+    bus: Annotated[str, typer.Option(help="memory, sqlite:FILE or kafka://HOST:PORT.")] = "memory",
+    compare: Annotated[
+        Literal["aiortc"] | None, typer.Option(help="Measure it too, by the same calls.")
+    ] = None,
+    wer: Annotated[bool, typer.Option(help="Transcribe what came, too; minutes.")] = False,
+    churn: Annotated[int, typer.Option(min=0, help="Then open and close so many, 50 at a time.")] = 0,
+    voice: CallerVoice = "auto",
+    as_json: AsJson = False,
+) -> None:
+    """What calls cost a media process, and what a bad line leaves of them; no server is needed."""
+    from voxthread.media_bench.bench import Load, run_media_bench
+    from voxthread.media_bench.plan import Conditions
+
+    load = Load(
+        sessions=sessions,
+        seconds=seconds,
+        conditions=Conditions(
+            loss=loss if loss < 1 else loss / 100,
+            burst=burst,
+            jitter_ms=jitter,
+            round_trip_ms=round_trip,
+            nack=nack,
+            seed=seed,
+        ),
+        bus_url=bus,
+        compares_aiortc=compare is not None,
+        measures_wer=wer,
+        churned_sessions=churn,
+    )
+    models_dir = read_config().models_dir
+    result = run(lambda: run_media_bench(load, voice=voice, models_dir=models_dir, tell=progress.print))
+    print_result(result, as_json)
+    if not result["valid"]:
+        fail("bench.invalid", "; ".join(result["invalid_because"]))
