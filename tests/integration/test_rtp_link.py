@@ -7,14 +7,16 @@ import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import anyio
 import pytest
-from aiortc import RTCConfiguration, RTCPeerConnection
+from aiortc import RTCConfiguration, RTCIceGatherer, RTCPeerConnection
 
-from voxthread.media.aiortc_seams import dtls_of, nominated_pair, take_over_media
+from voxthread.media.aiortc_seams import dtls_of, gather_at, nominated_pair, take_over_media
 from voxthread.media.datagrams import STRANGERS_BURST, STRANGERS_PER_S
 from voxthread.media.link import NOTHING_MORE, PACKET_SAMPLES, Negotiated, RtpLink
+from voxthread.media.ports import bind_sockets
 from voxthread.media.rtp import RtpPacket, build_rtp
 from voxthread.observability.clock import now_us
 
@@ -254,3 +256,21 @@ async def test_rubbish_at_a_live_port_is_counted_and_dropped_and_the_call_goes_o
         assert (
             len({packet.payload for packet in both.received}) > 10
         )  # the socket's queue was full now and then
+
+
+@pytest.mark.anyio
+async def test_malformed_stun_of_a_stranger_before_the_call_fails_nobody(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    gatherer = RTCIceGatherer(iceServers=[])
+    (bound,) = bind_sockets(["127.0.0.1"], None)
+    await gather_at(gatherer, [bound])
+    (candidate,) = gatherer.getLocalCandidates()
+    corpus = (Path(__file__).parents[1] / "data" / "datagrams.txt").read_text().splitlines()[1:]
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as stranger:
+        stranger.setblocking(False)
+        for line in corpus:
+            stranger.sendto(bytes.fromhex(line.partition(" ")[2]), (candidate.ip, candidate.port))
+            await anyio.sleep(0.001)
+    assert caplog.records == []
+    await gatherer._connection.close()

@@ -288,6 +288,12 @@ def test_no_silence_is_made_up_before_a_source_or_after_its_end() -> None:
     assert tick(uplink, 1_020, 3_000) == []
 
 
+def test_source_without_audio_is_not_silent_but_unknown() -> None:
+    uplink = Uplink()
+    feed(uplink, [(packet(0)._replace(payload=b""), 0)])
+    assert tick(uplink, 0, 1_000) == []
+
+
 def test_new_source_goes_on_where_the_clock_says() -> None:
     uplink = Uplink()
     feed(uplink, [(packet(0), 0)])

@@ -4,7 +4,9 @@ Both are pinned to a minor version; `tests/contract/test_aiortc_seams.py` fails 
 """
 
 import asyncio
+import contextlib
 import socket
+import struct
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, Final, Protocol
@@ -22,6 +24,9 @@ from aiortc import (
     RTCSctpTransport,
 )
 from OpenSSL import SSL
+
+from voxthread.media.datagrams import Allowance
+from voxthread.observability.clock import now_us
 
 _COMPONENT = 1
 _CHECK_PACE_S: Final = 0.02
@@ -66,11 +71,26 @@ async def gather_at(gatherer: RTCIceGatherer, sockets: Sequence[socket.socket]) 
     await gatherer.gather()
 
 
+class _Port(StunProtocol):
+    """aioice's, but for datagrams that it would queue or fail at: anybody can send some."""
+
+    def __init__(self, connection: Connection) -> None:
+        super().__init__(connection)
+        self._allowance = Allowance()
+
+    def datagram_received(self, data: bytes | str, addr: tuple[Any, ...]) -> None:
+        if not self.receiver._nominated and not self._allowance.takes(now_us()):  # noqa: SLF001
+            return
+        # STUN with an attribute that is cut off; a check that lacks its priority.
+        with contextlib.suppress(struct.error, KeyError):
+            super().datagram_received(data, addr)
+
+
 async def _host_candidate(connection: Connection, bound: socket.socket) -> Candidate:
     bound.setblocking(False)
     bound.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BUFFER_BYTES)
     loop = asyncio.get_running_loop()
-    _transport, protocol = await loop.create_datagram_endpoint(lambda: StunProtocol(connection), sock=bound)
+    _transport, protocol = await loop.create_datagram_endpoint(lambda: _Port(connection), sock=bound)
     address, port = bound.getsockname()[:2]
     protocol.local_candidate = Candidate(
         foundation=candidate_foundation("host", "udp", address),

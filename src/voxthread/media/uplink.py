@@ -77,7 +77,7 @@ class Uplink:
         batches = self._add(self._reorder.handle_deadline(now_ms), now_ms, batch_ms)
         if now_ms >= self._arrived_at_ms + QUIET_MS:
             batches += self._cut()
-        if self._ssrc is not None and now_ms >= self._arrived_at_ms + SILENT_AFTER_MS:
+        if self._offset is not None and now_ms >= self._arrived_at_ms + SILENT_AFTER_MS:
             batches += self._be_silent(now_ms, batch_ms)
         return batches
 
