@@ -4,7 +4,7 @@ librdkafka's own threads talk to the brokers; of ours one takes reports and one 
 Decided and measured in docs/adr/0008-kafka-client.md.
 """
 
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from time import monotonic
 from types import TracebackType
@@ -16,6 +16,7 @@ from anyio.to_thread import run_sync
 from confluent_kafka import KafkaError
 
 from voxthread.bus.kafka_consumer import Following, KafkaConsumer, Place
+from voxthread.bus.kafka_offsets import KafkaOffsets
 from voxthread.bus.kafka_producer import KafkaProducer
 from voxthread.bus.kafka_settings import ANSWER_PATIENCE_S, KafkaSettings
 from voxthread.bus.kafka_topics import ensure_topics
@@ -41,12 +42,14 @@ class KafkaBus:
         self._partitions = partitions
         self._opened = ExitStack()
         self._producer: KafkaProducer
+        self._offsets: KafkaOffsets
         self._consumers: list[KafkaConsumer] = []
         self._told_at: dict[int, float] = {}
 
     async def __aenter__(self) -> Self:
         """Raises `BusError`: `bus.unreachable` (retryable), `bus.unauthorized`."""
         self._partitions = await run_sync(ensure_topics, self._settings, self._partitions)
+        self._offsets = KafkaOffsets(self._settings, self._tell_error)
         with ExitStack() as opened:
             self._producer = KafkaProducer(self._settings, self._tell_error)
             opened.callback(self._stop_consumers)
@@ -54,6 +57,7 @@ class KafkaBus:
             self._producer.start()
             opened.callback(self._producer.stop)
             self._opened = opened.pop_all()
+        await self.head(Stream.CLAIMS, 0)  # its connection is then there when a takeover asks
         return self
 
     async def __aexit__(
@@ -97,17 +101,16 @@ class KafkaBus:
                 consumer.drained(following)
 
     async def oldest(self, stream: Stream, partition: int) -> int:
-        return (await self._kept(stream, partition))[0]
+        return await self._ask(self._offsets.oldest, self._place(stream, partition))
 
     async def head(self, stream: Stream, partition: int) -> int:
-        return (await self._kept(stream, partition))[1]
+        return await self._ask(self._offsets.head, self._place(stream, partition))
 
-    async def _kept(self, stream: Stream, partition: int) -> tuple[int, int]:
-        place = self._place(stream, partition)
+    async def _ask(self, question: Callable[[str, int], Awaitable[int]], place: Place) -> int:
         until = monotonic() + ANSWER_PATIENCE_S
         while True:
             try:
-                return await self._consumers[0].kept(place)
+                return await question(*place)
             except BusError as error:
                 if not error.retryable or monotonic() > until:
                     raise

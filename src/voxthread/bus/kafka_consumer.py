@@ -26,8 +26,6 @@ _DRAIN_MESSAGES: Final = 500
 Place = tuple[str, int]
 """A topic and a partition."""
 
-_Answer = asyncio.Future[tuple[int, int]]
-
 
 @dataclass(slots=True, eq=False)
 class Following:
@@ -61,7 +59,6 @@ class KafkaConsumer:
         self._loop = asyncio.get_running_loop()
         self._consumer = Consumer(settings.consumer() | {"error_cb": on_error})
         self._readers: set[Following] = set()
-        self._answers: set[_Answer] = set()
         self._has_ended = False
         self._wishes: deque[Callable[[], None]] = deque()
         self._followed: dict[Place, Following] = {}
@@ -105,17 +102,6 @@ class KafkaConsumer:
             following.is_paused = False
             self._wishes.append(lambda: self._resume(following))
 
-    async def kept(self, place: Place) -> tuple[int, int]:
-        """The oldest position and the head. Raises `BusError`."""
-        self._refuse_if_ended()
-        answer: _Answer = self._loop.create_future()
-        self._answers.add(answer)
-        self._wishes.append(lambda: self._answer(answer, place))
-        try:
-            return await answer
-        finally:
-            self._answers.discard(answer)
-
     def _hand_over(self, arrivals: Sequence[tuple[Following, StoredRecord | BusError]]) -> None:
         for following, arrival in arrivals:
             if following not in self._readers:
@@ -129,8 +115,6 @@ class KafkaConsumer:
     def _end(self) -> None:
         self._has_ended = True
         self._hand_over([(following, _closed()) for following in self._readers])
-        for answer in self._answers:
-            _settle(answer, _closed())
 
     def _refuse_if_ended(self) -> None:
         if self._has_ended:
@@ -198,14 +182,6 @@ class KafkaConsumer:
             self._consumer.pause([TopicPartition(*following.place)])
             following.is_paused = True
 
-    def _answer(self, answer: _Answer, place: Place) -> None:
-        try:
-            kept = self._kept(place)
-        except BusError as error:
-            self._loop.call_soon_threadsafe(_settle, answer, error)
-        else:
-            self._loop.call_soon_threadsafe(_settle, answer, kept)
-
     def _kept(self, place: Place) -> tuple[int, int]:
         # Only in this thread: beside a `poll` in another one it never returns (confluent-kafka 2.16.1).
         try:
@@ -235,15 +211,6 @@ class KafkaConsumer:
 
 def _closed() -> BusError:
     return BusError("bus.closed", "the bus is closed")
-
-
-def _settle(answer: _Answer, result: tuple[int, int] | BusError) -> None:
-    if answer.done():
-        return  # cancelled meanwhile
-    if isinstance(result, BusError):
-        answer.set_exception(result)
-    else:
-        answer.set_result(result)
 
 
 def _stored(message: Message) -> StoredRecord:

@@ -131,7 +131,7 @@ class TurnTiming(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OrchestratorTakeover(Event):
-    """Another process goes on with the session; for `gap_ms` nobody attended to it."""
+    """Another process goes on with the session; for `gap_ms` nobody is known to have attended to it."""
 
     TYPE: ClassVar[str] = "orchestrator.takeover"
     gap_ms: int

@@ -8,10 +8,11 @@
 The same inputs give the same machine, so the session goes on exactly where the log ends.
 """
 
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 
+import anyio
 import msgspec
 
 from voxthread.core import effects as do
@@ -202,17 +203,41 @@ class _Folding:
 async def recover(bus: Bus, partition: int, policy: TurnPolicy) -> Recovery:
     """Read what the owners before left behind. Raises `BusError`."""
     kept, closed, in_position = await _read_state(bus, partition)
-    foldings = {session_id: _Folding(each, policy) for session_id, each in kept.items()}
-    if not foldings:
+    if not kept:
         return Recovery({}, closed, in_position)
-    first = min(each.snapshot.events_position for each in kept.values())
-    async for stored in until_now(bus, Stream.EVENTS, partition, first):
+    tails = await _read_tails(bus, partition, [each.snapshot for each in kept.values()])
+    foldings = {session_id: _Folding(each, policy) for session_id, each in kept.items()}
+    for stored in tails[Stream.EVENTS]:
         if (folding := foldings.get(stored.record.key)) is not None:
             _tolerating(folding.fold, stored, Stream.EVENTS)
     sessions = {session_id: folding.recovered() for session_id, folding in foldings.items()}
-    await _read_sent_audio(bus, partition, sessions)
-    await _read_arrived(bus, partition, sessions)
+    for stored in tails[Stream.OUT]:
+        if (session := sessions.get(stored.record.key)) is not None:
+            _tolerating(session.fold_sent, stored, Stream.OUT)
+    for stored in tails[Stream.IN]:
+        if (session := sessions.get(stored.record.key)) is not None:
+            _tolerating(session.fold_arrived, stored, Stream.IN)
     return Recovery(sessions, closed, in_position)
+
+
+async def _read_tails(
+    bus: Bus, partition: int, snapshots: Sequence[SessionSnapshot]
+) -> dict[Stream, list[StoredRecord]]:
+    """What was written behind the snapshots, side by side: each first answer of a broker takes its time."""
+    first = {
+        Stream.EVENTS: min(snapshot.events_position for snapshot in snapshots),
+        Stream.OUT: min(snapshot.out_position for snapshot in snapshots),
+        Stream.IN: min(snapshot.audio_position for snapshot in snapshots),
+    }
+    tails: dict[Stream, list[StoredRecord]] = {stream: [] for stream in first}
+
+    async def read(stream: Stream) -> None:
+        tails[stream] += [stored async for stored in until_now(bus, stream, partition, first[stream])]
+
+    async with anyio.create_task_group() as readers:
+        for stream in first:
+            readers.start_soon(read, stream)
+    return tails
 
 
 async def _read_state(bus: Bus, partition: int) -> tuple[dict[str, _Kept], set[str], int]:
@@ -250,27 +275,6 @@ def _checked(key: str, snapshot: SessionSnapshot) -> SessionSnapshot:
     if snapshot.session_id != key or refusal(key) is not None:
         raise MalformedRecordError("a snapshot under a key that is not its session's, or is no session id")
     return snapshot
-
-
-async def _read_sent_audio(bus: Bus, partition: int, sessions: dict[str, Recovered]) -> None:
-    speaking = {
-        session_id: session for session_id, session in sessions.items() if session.turn.reply is not None
-    }
-    if not speaking:
-        return
-    first = min(session.snapshot.out_position for session in speaking.values())
-    async for stored in until_now(bus, Stream.OUT, partition, first):
-        if (session := speaking.get(stored.record.key)) is not None:
-            _tolerating(session.fold_sent, stored, Stream.OUT)
-
-
-async def _read_arrived(bus: Bus, partition: int, sessions: dict[str, Recovered]) -> None:
-    if not sessions:
-        return
-    first = min(session.snapshot.audio_position for session in sessions.values())
-    async for stored in until_now(bus, Stream.IN, partition, first):
-        if (session := sessions.get(stored.record.key)) is not None:
-            _tolerating(session.fold_arrived, stored, Stream.IN)
 
 
 async def until_now(bus: Bus, stream: Stream, partition: int, first: int) -> AsyncGenerator[StoredRecord, None]:

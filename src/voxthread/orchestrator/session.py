@@ -48,8 +48,9 @@ log = get_logger(__name__)
 
 MEDIA_LOST = "media_lost"
 
-_SAVE_EACH_MS = 1_000
-"""While a reply lasts, in which little else changes the state."""
+_SAVE_REPLYING_MS = 1_000
+_SAVE_LISTENING_MS = 3_000
+"""While anything comes of the caller, be it silence: a successor hears again what came after it."""
 
 
 _PLAYOUT_FACTS: dict[
@@ -180,6 +181,9 @@ class Session:
                 await self._tell(item)
             else:
                 await self._wake()
+            each_ms = _SAVE_REPLYING_MS if self._machine.state in REPLYING else _SAVE_LISTENING_MS
+            if self._host.now() - self._saved_at_ms >= each_ms:
+                await self._save()
         await self._log.state.put(encode_tombstone(self._place.session_id))
 
     async def _wake(self) -> None:
@@ -223,7 +227,8 @@ class Session:
         now = self._host.now()
         for event in past.unpublished:
             await self._journal.publish(event)
-        await self._journal.publish(events.OrchestratorTakeover(gap_ms=max(0, now - past.turn.at_ms)))
+        gap_ms = max(0, now - max(past.turn.at_ms, past.snapshot.at_ms))
+        await self._journal.publish(events.OrchestratorTakeover(gap_ms=gap_ms))
         turn, effects = resume(past.turn, now)
         self._machine = TurnMachine(self._host.turn, turn)
         await self._record_start(now, effects)
@@ -253,6 +258,7 @@ class Session:
         audio_position = self._audio_position
         if audio_position is None:
             audio_position = self._ear.warm_position
+        has_reply = self._machine.live_turn_id is not None
         await self._log.state.put(
             encode_snapshot(
                 SessionSnapshot(
@@ -265,9 +271,10 @@ class Session:
                     events_position=self._log.events.position,
                     in_position=self._in_position,
                     audio_position=self._in_position + 1 if audio_position is None else audio_position,
-                    out_position=self._log.out_position,
+                    out_position=self._log.reply_position if has_reply else self._log.out.position,
                     frontend_session_id=self._journal.bound_frontend_session_id,
                     has_greeted=self._has_greeted,
+                    at_ms=self._host.now(),
                 )
             )
         )
@@ -361,8 +368,7 @@ class Session:
             STALE_RESULTS_DROPPED.labels(kind=type(fact).__name__).inc()
         for effect in done:
             await self._perform(effect)
-        is_due = self._machine.state in REPLYING and now - self._saved_at_ms >= _SAVE_EACH_MS
-        if self._machine.state is not state_before or is_due:
+        if self._machine.state is not state_before:
             await self._save()
 
     # -- what goes out ---------------------------------------------------------------------------------

@@ -18,7 +18,7 @@ class SessionLog:
         self.events = LogWriter(bus, Stream.EVENTS, partition)
         self.out = LogWriter(bus, Stream.OUT, partition, behind=self.events)
         self.state = LogWriter(bus, Stream.STATE, partition, behind=self.events)
-        self.out_position = 0
+        self.reply_position = 0
         """Where audio of the live reply may begin."""
 
     async def open(self) -> None:
@@ -29,10 +29,10 @@ class SessionLog:
         else:
             self.events.position = self._past.events_position
             self.out.position = self._past.out_position
-        self.out_position = self.out.position
+        self.reply_position = self.out.position
 
     def begin_reply(self) -> None:
-        self.out_position = self.out.position
+        self.reply_position = self.out.position
 
     async def run(self) -> None:
         async with anyio.create_task_group() as writers:

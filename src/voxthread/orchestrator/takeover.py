@@ -83,8 +83,9 @@ class Takeover:
             await self._probation.join(self.place.session_id)
 
     @property
-    def _phrases(self) -> tuple[str, str]:
-        return self._host.turn.apology, self._host.turn.line_notice
+    def _phrases(self) -> tuple[str, ...]:
+        turn, call = self._host.turn, self._host.call
+        return turn.apology, turn.line_notice, turn.idle_prompt, call.goodbye, call.filler
 
     async def _skip(self, attempt: Attempt | None) -> None:
         assert attempt is not None
