@@ -1,13 +1,12 @@
 """What the WHIP surface does to those who mean ill, and to their victims: S1 to S18 of docs/conformance.md."""
 
-import datetime
 import itertools
 import re
 import socket
 import ssl
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
-from ipaddress import IPv4Address, ip_network
+from ipaddress import ip_network
 from pathlib import Path
 
 import anyio
@@ -15,14 +14,12 @@ import anyio.lowlevel
 import httpx
 import pytest
 from aioice import stun
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
 from integration.faked_server import scripted_engines, serve_scripted
+from integration.self_signed import write_certificate
 from integration.whip_call import Caller, calling, stamp_of, whip_server
 from integration.whip_offers import DATA, OFFER, fragment, only_alice, problem_of
 from voxthread.app.http import bind, open_http, url_of
@@ -505,24 +502,3 @@ def test_s18_strangers_are_not_served_without_a_key() -> None:
     with pytest.raises(SessionError) as refused:
         check_bind("0.0.0.0", None)
     assert refused.value.code == "key_missing"
-
-
-def write_certificate(certificate: Path, key: Path) -> None:
-    """Of 127.0.0.1, signed by itself."""
-    private = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "test")])
-    now = datetime.datetime.fromtimestamp(now_ms() / 1000, tz=datetime.UTC)
-    built = (
-        x509.CertificateBuilder(name, name, private.public_key(), x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(days=1))
-        .not_valid_after(now + datetime.timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(IPv4Address("127.0.0.1"))]), critical=False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .sign(private, hashes.SHA256())
-    )
-    certificate.write_bytes(built.public_bytes(serialization.Encoding.PEM))
-    key.write_bytes(
-        private.private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-        )
-    )
