@@ -18,6 +18,11 @@ MAX_ROUND_TRIP_MS: Final = 40
 MAX_HOLE: Final = 16
 """Packets in a row: what one request can name, and more than a line can bring back in time."""
 
+OVERTAKING_MS: Final = 10
+"""Jitter up to which packets, 20 ms apart, hardly overtake one another: a hole is then a loss. To wait for as
+long as the jitter costs more (simulated, 30 ms of it, a tenth lost: 1.9 % unrecovered instead of 0.4 %) than to
+ask for a few packets that were only late."""
+
 MAX_ASKED: Final = 2
 _MARGIN_MS: Final = 5
 
@@ -86,7 +91,7 @@ class Asking:
             if hole.times_asked:
                 ripe_ms = hole.asked_ms + trip_ms + _MARGIN_MS
             else:
-                ripe_ms = min(hole.noticed_ms + jitter_ms, last_ms)
+                ripe_ms = min(hole.noticed_ms + max(0, jitter_ms - OVERTAKING_MS), last_ms)
             if now_ms >= ripe_ms:
                 hole.asked_ms, hole.times_asked = now_ms, hole.times_asked + 1
                 due.append(place & 0xFFFF)
