@@ -2,4 +2,5 @@
 
 from voxthread.cli import main
 
-main(prog_name="voxthread")
+if __name__ == "__main__":  # a worker process imports this too
+    main(prog_name="voxthread")
