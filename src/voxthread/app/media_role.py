@@ -12,6 +12,7 @@ from voxthread import __version__
 from voxthread.app.access import Access
 from voxthread.app.reception import Reception
 from voxthread.config import Config, HttpConfig, MediaConfig
+from voxthread.core.failures import MediaError
 from voxthread.gateway.agents import create_agents_routes
 from voxthread.gateway.events import create_events_routes
 from voxthread.gateway.health import create_health_routes
@@ -167,8 +168,13 @@ def _http(config: Config, agents: Sequence[str], parts: _Parts) -> FastAPI:
 
 
 def _media_settings(config: Config, *, is_bus_shared: bool) -> MediaSettings:
+    """Raises `MediaError` `media.no_address`."""
+    addresses = host_addresses(config.http.host, config.media.interfaces)
+    if not addresses:
+        chosen = ", ".join(config.media.interfaces) or "this machine's interfaces"
+        raise MediaError("media.no_address", f"no address to receive media at: {chosen} have none")
     return MediaSettings(
-        addresses=tuple(host_addresses(config.http.host, config.media.interfaces)),
+        addresses=tuple(addresses),
         udp_ports=config.media.udp_ports,
         nat_1_1=config.media.nat_1_1,
         nat_keeps_private=config.media.nat_keeps_private,
