@@ -18,7 +18,7 @@ from voxthread.media.playout import Played, PlayoutQueue
 from voxthread.media.rtp import RtpPacket
 from voxthread.media.sdp import Offer
 from voxthread.media.settings import MediaSettings
-from voxthread.media.tally import Tally
+from voxthread.media.tally import tally_of_session
 from voxthread.media.uplink import Uplink
 from voxthread.media.voice_hint import VoiceHint
 from voxthread.observability.clock import now_ms
@@ -89,7 +89,7 @@ class Leg:
         self._owed = Owed()
         self._uplink = Uplink()
         self._hint = VoiceHint()
-        self._tally = Tally(self._uplink, self._playout)
+        self._tally = tally_of_session(self._uplink, self._playout)
         self._tasks: TaskGroup | None = None
         self._end_reason: str | None = None
         self._peer: LegPeer | None = None

@@ -7,6 +7,7 @@ from voxthread.media.link import RtpLink
 from voxthread.media.playout import Played
 from voxthread.media.presence import Presence
 from voxthread.media.settings import MediaSettings
+from voxthread.media.tally import tally_of_link
 from voxthread.observability.clock import now_ms
 from voxthread.wire.facts import PeerHeard, PeerLost, PeerSilent, PlayoutProgress
 
@@ -17,6 +18,7 @@ class Line:
     def __init__(self, link: RtpLink, settings: MediaSettings, *, receives_audio: bool, heard: Played) -> None:
         self._link = link
         self._downlink = Downlink(link, receives_audio=receives_audio)
+        self._tally = tally_of_link(link)
         self._presence = Presence(settings, now_ms(), heard)
         self._arrival_us: int | None = None
 
@@ -31,6 +33,7 @@ class Line:
     def send(self, packet: bytes | None, ticks: int) -> None:
         """As `Downlink.tick`."""
         self._downlink.tick(packet, ticks)
+        self._tally.count()
 
     def attend(self, now: int, played: Played) -> PeerHeard | PeerSilent | None:
         """See whether the caller is there; what of that is news.

@@ -1,28 +1,49 @@
-"""What one session lost, added to the metrics of the process."""
+"""What the parts of a session have counted, added to the metrics of the process."""
 
+from collections.abc import Callable
+
+from prometheus_client import Counter
+
+from voxthread.media.link import RtpLink
 from voxthread.media.playout import PlayoutQueue
 from voxthread.media.uplink import Uplink
-from voxthread.observability.metrics import AUDIO_DROPPED_SECONDS, PACKETS_LOST, PLAYOUT_UNDERRUNS
+from voxthread.observability.metrics import (
+    AUDIO_DROPPED_SECONDS,
+    DATAGRAMS_REFUSED,
+    PACKETS_LOST,
+    PACKETS_RECOVERED,
+    PACKETS_RESENT,
+    PLAYOUT_UNDERRUNS,
+)
 
 
 class Tally:
-    """Moves what the pure parts of a session have counted into the metrics, once."""
+    """Moves counts, which only grow, into metrics, once."""
 
-    def __init__(self, uplink: Uplink, playout: PlayoutQueue) -> None:
-        self._uplink = uplink
-        self._playout = playout
-        self._lost_packets = 0
-        self._underruns = 0
-        self._dropped_ms = 0
+    def __init__(self, *counted: tuple[Callable[[], float], Counter]) -> None:
+        self._counted = counted
+        self._told = [0.0] * len(counted)
 
     def count(self) -> None:
-        lost_packets = self._uplink.lost
-        if lost_packets != self._lost_packets:
-            PACKETS_LOST.inc(lost_packets - self._lost_packets)
-            self._lost_packets = lost_packets
-        if self._playout.underruns != self._underruns:
-            PLAYOUT_UNDERRUNS.inc(self._playout.underruns - self._underruns)
-            self._underruns = self._playout.underruns
-        if self._playout.dropped_ms != self._dropped_ms:
-            AUDIO_DROPPED_SECONDS.labels("out").inc((self._playout.dropped_ms - self._dropped_ms) / 1000)
-            self._dropped_ms = self._playout.dropped_ms
+        for index, (read, metric) in enumerate(self._counted):
+            value = read()
+            if value != self._told[index]:
+                metric.inc(value - self._told[index])
+                self._told[index] = value
+
+
+def tally_of_session(uplink: Uplink, playout: PlayoutQueue) -> Tally:
+    return Tally(
+        (lambda: uplink.lost, PACKETS_LOST),
+        (lambda: playout.underruns, PLAYOUT_UNDERRUNS),
+        (lambda: playout.dropped_ms / 1000, AUDIO_DROPPED_SECONDS.labels("out")),
+    )
+
+
+def tally_of_link(link: RtpLink) -> Tally:
+    return Tally(
+        (lambda: link.recovered_packets, PACKETS_RECOVERED),
+        (lambda: link.resent_packets, PACKETS_RESENT),
+        (lambda: link.rejected_packets, DATAGRAMS_REFUSED.labels("damaged")),
+        (lambda: link.ignored_packets, DATAGRAMS_REFUSED.labels("excess")),
+    )

@@ -62,6 +62,19 @@ AUDIO_DROPPED_SECONDS = Counter(
 
 PACKETS_LOST = Counter("voxthread_packets_lost", "Caller's RTP packets that never came or came too late.")
 
+PACKETS_RECOVERED = Counter(
+    "voxthread_packets_recovered", "Caller's RTP packets that were lost, and came when asked for (NACK)."
+)
+
+PACKETS_RESENT = Counter("voxthread_packets_resent", "Our RTP packets that callers asked for again (NACK).")
+
+DATAGRAMS_REFUSED = Counter(
+    "voxthread_datagrams_refused",
+    "Datagrams at media ports that were dropped, by why: malformed or not authentic (damaged), or unread, "
+    "because more came than is looked at (excess).",
+    ("reason",),
+)
+
 PLAYOUT_UNDERRUNS = Counter(
     "voxthread_playout_underruns", "Times the audio of an unfinished reply ran out while it was being played."
 )
