@@ -24,7 +24,7 @@ from voxthread.config import Config
 
 ASKED: Final = (
     ("hotel", "Is the wireless internet free?"),
-    ("hotel", "When is the swimming pool open?"),
+    ("hotel", "When is breakfast served?"),
     ("chat", "What is the capital of France?"),
     ("hotel", "How much does parking cost?"),
     ("hotel", "Can I bring my dog?"),
