@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from voxthread.media.downlink import KEEPALIVE_TICKS, TRAILING_SILENCE_TICKS, Downlink
 from voxthread.media.opus_packets import SILENCE
-from voxthread.media.playout import GIVE_WAY_MS, MAX_QUEUED_MS, PlayoutQueue
+from voxthread.media.playout import GIVE_WAY_MS, MAX_QUEUED_MS, STEADFAST_MS, PlayoutQueue
 from voxthread.wire.audio import AudioRecord
 from voxthread.wire.facts import FlushPlayout, HoldPlayout, ReplyEnded, ResumePlayout, RewindPlayout
 
@@ -91,6 +91,29 @@ def test_reply_gives_way_to_a_voice_and_goes_on_by_itself_if_nobody_says_more() 
     assert play(queue, 1) == [b"1.2"]
     assert reports(queue) == [(1, "playing", 20, 180), (1, "giving_way", 40, 160), (1, "playing", 60, 140)]
     assert queue.underruns == 0
+
+
+def test_reply_that_gave_way_for_nothing_does_not_for_a_while() -> None:
+    queue = PlayoutQueue()
+    queue.add(audio(1, 0, 600))
+    for _ in range(2):
+        play(queue, 1)
+        queue.give_way()
+        assert play(queue, GIVE_WAY_TICKS) == [None] * GIVE_WAY_TICKS
+        for _ in range(STEADFAST_MS // 20 - 1):
+            assert play(queue, 1) != [None]
+            queue.give_way()
+
+
+def test_reply_that_gave_way_rightly_does_so_again() -> None:
+    queue = PlayoutQueue()
+    queue.add(audio(1, 0, 10))
+    for _ in range(2):
+        play(queue, 1)
+        queue.give_way()
+        assert play(queue, 2) == [None, None]
+        queue.command(HoldPlayout(turn_id=1))
+        queue.command(ResumePlayout(turn_id=1))
 
 
 def test_reply_that_gives_way_is_held_once_its_owner_says_so() -> None:

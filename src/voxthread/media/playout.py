@@ -29,6 +29,9 @@ REPORT_MS: Final = 200
 GIVE_WAY_MS: Final = 400
 """Playout goes on by itself when its owner has not said by then that it shall not."""
 
+STEADFAST_MS: Final = 5_000
+"""Then it does not give way again for so long: what seemed a voice may be the agent's own, or the street."""
+
 _SAMPLES_PER_MS: Final = RTP_CLOCK_HZ // 1000
 _PACKET_SAMPLES: Final = PACKET_MS * _SAMPLES_PER_MS
 
@@ -68,6 +71,7 @@ class PlayoutQueue:
         self._flushed_turn_id = 0
         self._held_turn_id: int | None = None
         self._gives_way_ticks = 0
+        self._steadfast_ticks = 0
         self._reports: list[PlayoutProgress] = []
         self._is_playing = False
         self._played = Played(None, None)
@@ -137,11 +141,14 @@ class PlayoutQueue:
     def next_packet(self) -> bytes | None:
         """The packet of this tick: None when there is none to play, empty for a hole in the reply."""
         was_playing, self._is_playing = self._is_playing, False
+        self._steadfast_ticks = max(0, self._steadfast_ticks - 1)
         turn = self._current()
         if turn is None or self._held_turn_id == turn.turn_id:
             return None
         if self._gives_way_ticks:
             self._gives_way_ticks -= 1
+            if not self._gives_way_ticks:
+                self._steadfast_ticks = STEADFAST_MS // PACKET_MS
             self._is_playing = True
             turn.report_at_ms = 0
             return None
@@ -160,7 +167,7 @@ class PlayoutQueue:
 
     def give_way(self) -> None:
         """The caller seems to begin to speak: hold what is played until its owner says more, or for a while."""
-        if self._is_playing and not self._gives_way_ticks:
+        if self._is_playing and not self._gives_way_ticks and not self._steadfast_ticks:
             self._gives_way_ticks = GIVE_WAY_MS // PACKET_MS
             self._report(self._turns[0].turn_id, "giving_way")
 
