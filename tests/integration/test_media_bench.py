@@ -5,8 +5,9 @@ import pytest
 
 from voxthread.client.utterance import encode_utterance
 from voxthread.core.audio import SPEECH_RATE_HZ, PcmFrame
-from voxthread.media_bench.bench import Load, measure
+from voxthread.media_bench.bench import measure
 from voxthread.media_bench.plan import Conditions, Tracks
+from voxthread.media_bench.stage import Load
 
 pytestmark = [pytest.mark.integration, pytest.mark.anyio]
 

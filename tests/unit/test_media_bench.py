@@ -23,7 +23,9 @@ from voxthread.media_bench.plan import (
     Tracks,
     Usage,
 )
-from voxthread.media_bench.recovery import recovery_json, recovery_of
+from voxthread.media_bench.recovery import Recovery, listen_to_all, recovery_json, recovery_of
+from voxthread.media_bench.wer import increase
+from voxthread.media_bench.words import lines, plain, word_errors
 from voxthread.wire.audio import AudioRecord, encode_audio
 
 pytestmark = pytest.mark.unit
@@ -43,6 +45,7 @@ def voice() -> list[bytes]:
 
 
 TRACK = voice()
+TRACKS = Tracks(callers=[TRACK], reply=TRACK)
 
 
 def record(first: int, *packets: bytes) -> AudioRecord:
@@ -70,6 +73,10 @@ def heard_of(*records: AudioRecord, after_us: int = 500) -> Heard:
         for each in records
     ]
     return Heard(records={SESSION: arrived})
+
+
+def recovery(heard: Heard) -> Recovery:
+    return recovery_of(measured(), listen_to_all(measured(), heard, TRACKS), TRACKS)
 
 
 # -- the line -----------------------------------------------------------------------------------------
@@ -124,11 +131,10 @@ def test_callers_who_are_late_themselves_measure_nothing() -> None:
 
 
 def test_added_delay_is_that_of_the_packet_that_completed_a_record() -> None:
-    tracks = Tracks(callers=[TRACK], reply=TRACK)
     heard = heard_of(record(0, *TRACK[:3]), record(3, *TRACK[3:6]), after_us=800)
-    assert figures.added_delays_ms(measured(), heard, tracks) == [0.8, 0.8]
+    assert figures.added_delays_ms(measured(), heard, TRACKS) == [0.8, 0.8]
     frames = Heard(frames={SESSION: [Frame(5 * PACKET_US + 90_000, 5 * PACKET_TICKS, b"")]})
-    assert figures.added_delays_ms(measured(), frames, tracks) == [90]
+    assert figures.added_delays_ms(measured(), frames, TRACKS) == [90]
 
 
 def test_cost_is_of_one_core_and_one_session() -> None:
@@ -169,7 +175,7 @@ def test_a_hole_is_restored_by_the_packet_behind_it_and_guessed_without() -> Non
 def test_unrecovered_is_the_sound_that_was_guessed_or_never_came() -> None:
     first = record(0, *TRACK[:40], b"", b"", *TRACK[42:60])
     behind = record(65, *TRACK[65:])
-    found = recovery_of(measured(), heard_of(first, behind), Tracks(callers=[TRACK], reply=TRACK))
+    found = recovery(heard_of(first, behind))
     told = recovery_json(found, measured().calls)
     assert told["unrecovered_fraction"] == pytest.approx(6 / (PACKETS - UNDISTURBED))
     assert told["packets"]["restored_by_fec"] == 1
@@ -179,5 +185,30 @@ def test_unrecovered_is_the_sound_that_was_guessed_or_never_came() -> None:
 
 def test_of_decoded_frames_those_that_are_not_there_are_missing() -> None:
     frames = [Frame(number * PACKET_US, number * PACKET_TICKS, b"") for number in range(PACKETS) if number % 10]
-    found = recovery_of(measured(), Heard(frames={SESSION: frames}), Tracks(callers=[TRACK], reply=TRACK))
+    found = recovery(Heard(frames={SESSION: frames}))
     assert (found.sent, found.missing, found.restored) == (PACKETS - UNDISTURBED, 7, 0)
+
+
+# -- words --------------------------------------------------------------------------------------------
+
+
+def test_callers_say_over_two_thousand_words_and_no_line_twice() -> None:
+    said = lines()
+    assert sum(len(plain(line)) for line in said) >= 2_000
+    assert len(set(said)) == len(said)
+
+
+@pytest.mark.parametrize(
+    ("heard", "errors"), [("a b c", 0), ("a c", 1), ("a x c", 1), ("a b b c", 1), ("", 3), ("c b a", 2)]
+)
+def test_word_errors_are_the_fewest_changes(heard: str, errors: int) -> None:
+    assert word_errors(["a", "b", "c"], heard.split()) == errors
+
+
+def test_the_increase_is_of_the_mean_over_the_lines_with_its_interval() -> None:
+    told = increase([10] * 40, [1] * 40, [[1, 2] * 20, [2, 1] * 20])
+    assert told["clean"] == 0.1
+    assert told["lossy"] == 0.15
+    assert told["increase_points"] == told["low"] == told["high"] == 5
+    uneven = increase([10] * 40, [0] * 40, [[0] * 39 + [10]])
+    assert uneven["low"] <= uneven["increase_points"] == 2.5 <= uneven["high"]

@@ -90,14 +90,17 @@ def media_plane(
     compare: Annotated[
         Literal["aiortc"] | None, typer.Option(help="Measure it too, by the same calls.")
     ] = None,
-    wer: Annotated[bool, typer.Option(help="Transcribe what came, too; minutes.")] = False,
+    wer: Annotated[
+        int, typer.Option(min=0, help="Then transcribe 2,000 words after each of so many lines; minutes.")
+    ] = 0,
     churn: Annotated[int, typer.Option(min=0, help="Then open and close so many, 50 at a time.")] = 0,
     voice: CallerVoice = "auto",
     as_json: AsJson = False,
 ) -> None:
     """What calls cost a media process, and what a bad line leaves of them; no server is needed."""
-    from voxthread.media_bench.bench import Load, run_media_bench
+    from voxthread.media_bench.bench import run_media_bench
     from voxthread.media_bench.plan import Conditions
+    from voxthread.media_bench.stage import Load
 
     load = Load(
         sessions=sessions,
@@ -112,7 +115,7 @@ def media_plane(
         ),
         bus_url=bus,
         compares_aiortc=compare is not None,
-        measures_wer=wer,
+        wer_seeds=wer,
         churned_sessions=churn,
     )
     models_dir = read_config().models_dir

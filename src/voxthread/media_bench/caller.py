@@ -35,7 +35,7 @@ Later = Callable[[int, Callable[[int], None]], None]
 
 
 class Caller:
-    """`later` is the crowd's clock; `call` is what is measured."""
+    """It speaks `wait_us` after it is connected. `later` is the crowd's clock; `call` is what is measured."""
 
     def __init__(
         self,
@@ -44,6 +44,7 @@ class Caller:
         track: tuple[int, Sequence[bytes]],
         line: BadLine | None,
         *,
+        wait_us: int,
         nack: bool,
         later: Later,
     ) -> None:
@@ -57,6 +58,7 @@ class Caller:
         self.call = Call(session_id="", track=track[0])
         self._packets = track[1]
         self._line = line
+        self._wait_us = wait_us
         self._later = later
         self._own_ice = IceCredentials()
         self._dtls = DtlsCaller(identity)
@@ -155,7 +157,7 @@ class Caller:
         if self._dtls.is_done and self._srtp is None:
             self._srtp = self._dtls.srtp()
             self._silent_bytes = _RTP_HEADER_BYTES + len(SILENCE) + self._srtp.tag_bytes
-            self._speak(instant_us())
+            self._later(instant_us() + self._wait_us, self._speak)
 
     def _speak(self, due_us: int) -> None:
         """The packet of this instant, then wait for the next."""

@@ -16,10 +16,12 @@ from voxthread.media.interfaces import host_addresses
 from voxthread.media_bench.bad_line import BadLine
 from voxthread.media_bench.caller import Caller
 from voxthread.media_bench.dtls import DtlsIdentity
-from voxthread.media_bench.plan import Conditions, Measured, Tracks, instant_us
+from voxthread.media_bench.plan import PACKET_US, Conditions, Measured, Tracks, instant_us
 
 _CONNECT_US: Final = 15_000_000
 _NEVER_US: Final = 1 << 62
+_GOLDEN: Final = 0.618034
+"""Its multiples spread over the unit evenly, however many: callers speak at all instants of 20 ms."""
 
 
 class Crowd:
@@ -35,6 +37,7 @@ class Crowd:
         self._callers: dict[int, Caller] = {}
         self._due: list[tuple[int, int, Callable[[int], None]]] = []
         self._numbers = count()
+        self._opened = 0
         self._late_us: list[int] = []
 
     def open(self, calls: int) -> list[Caller]:
@@ -97,7 +100,7 @@ class Crowd:
         return False
 
     def _post(self) -> Caller:
-        number = next(self._numbers)
+        number, self._opened = self._opened, self._opened + 1
         conditions = self._conditions
         is_bad = conditions.loss or conditions.jitter_ms or conditions.round_trip_ms
         track = number % len(self._tracks)
@@ -106,6 +109,7 @@ class Crowd:
             self._addresses,
             (track, self._tracks[track]),
             BadLine(conditions, conditions.seed * 1_000_003 + number) if is_bad else None,
+            wait_us=int(self._opened * _GOLDEN % 1 * PACKET_US),
             nack=conditions.nack,
             later=self._later,
         )

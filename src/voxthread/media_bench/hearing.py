@@ -68,8 +68,8 @@ class Listened:
     arrived: set[int] = field(default_factory=set)
     restored: set[int] = field(default_factory=set)
     guessed: set[int] = field(default_factory=set)
-    pcm: bytes = b""
-    """All that was heard, 16 kHz s16le."""
+    pcm: dict[int, bytes] = field(default_factory=dict)
+    """What was heard of each, 16 kHz s16le."""
 
 
 def listen(records: Iterable[AudioRecord], track: Sequence[bytes]) -> Listened:
@@ -77,12 +77,10 @@ def listen(records: Iterable[AudioRecord], track: Sequence[bytes]) -> Listened:
     listened, placing = Listened(), Placing(track)
     decoder = _NotingDecoder(listened)
     ear = Ear(decoder, _NoVoice(), SpeechSegmenter(SpeechPolicy()))
-    pcm = bytearray()
     for position, record in enumerate(records):
         decoder.expect(placing.numbers(record))
-        for heard in ear.hear(record, position):
-            pcm += heard.frame.pcm
-    listened.pcm = bytes(pcm)
+        for _heard in ear.hear(record, position):
+            pass
     return listened
 
 
@@ -98,18 +96,19 @@ class _NotingDecoder:
         self._numbers = numbers[::-1]
 
     def decode(self, packet: bytes) -> bytes:
-        self._note(self._listened.arrived)
-        return self._decoder.decode(packet)
+        return self._noted(self._listened.arrived, self._decoder.decode(packet))
 
     def conceal(self, duration_ms: int, next_packet: bytes | None) -> bytes:
         is_restored = next_packet is not None and has_redundancy(next_packet)
-        self._note(self._listened.restored if is_restored else self._listened.guessed)
-        return self._decoder.conceal(duration_ms, next_packet)
+        numbers = self._listened.restored if is_restored else self._listened.guessed
+        return self._noted(numbers, self._decoder.conceal(duration_ms, next_packet))
 
-    def _note(self, numbers: set[int]) -> None:
+    def _noted(self, numbers: set[int], pcm: bytes) -> bytes:
         number = self._numbers.pop()
         if number is not None:
             numbers.add(number)
+            self._listened.pcm[number] = pcm
+        return pcm
 
 
 class _NoVoice:

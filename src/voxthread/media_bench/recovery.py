@@ -44,29 +44,34 @@ class Recovery:
                 self.sounds_lost += has_sound
 
 
-def recovery_of(measured: Measured, heard: Heard, tracks: Tracks) -> Recovery:
-    """Takes seconds: the audio of all calls is decoded."""
-    recovery = Recovery()
-    sounds: dict[int, list[bool]] = {}
+def listen_to_all(measured: Measured, heard: Heard, tracks: Tracks) -> list[Listened]:
+    """To each call, until the measurement ended. Takes seconds: all audio is decoded."""
+    listened = []
     for call in measured.calls:
-        track = tracks.callers[call.track]
-        if call.track not in sounds:
-            sounds[call.track] = sounding(track)
         if call.session_id in heard.frames:
-            listened = _of_frames(
-                frame for frame in heard.frames[call.session_id] if frame.at_us < measured.ended_us
-            )
+            frames = heard.frames[call.session_id]
+            listened.append(_of_frames(frame for frame in frames if frame.at_us < measured.ended_us))
         else:
             arrived = heard.records.get(call.session_id, [])
             records = (decode_audio(each.value) for each in arrived if each.at_us < measured.ended_us)
-            listened = listen(records, track)
-        recovery.add(listened, sounds[call.track], len(call.sent_us))
-    return recovery
+            listened.append(listen(records, tracks.callers[call.track]))
+    return listened
 
 
 def _of_frames(frames: Iterable[Frame]) -> Listened:
     """A server that hands on decoded audio: what is not there is lost."""
-    return Listened(arrived={frame.ticks // PACKET_TICKS for frame in frames})
+    pcm = {frame.ticks // PACKET_TICKS: frame.pcm for frame in frames}
+    return Listened(arrived=set(pcm), pcm=pcm)
+
+
+def recovery_of(measured: Measured, listened: Sequence[Listened], tracks: Tracks) -> Recovery:
+    recovery = Recovery()
+    sounds: dict[int, list[bool]] = {}
+    for call, each in zip(measured.calls, listened, strict=True):
+        if call.track not in sounds:
+            sounds[call.track] = sounding(tracks.callers[call.track])
+        recovery.add(each, sounds[call.track], len(call.sent_us))
+    return recovery
 
 
 def recovery_json(recovery: Recovery, calls: Sequence[Call]) -> dict[str, Any]:

@@ -52,7 +52,10 @@ class StubOwner:
         self._bus = bus
         self._reply = reply
         self._replies: list[dict[str, _Reply]] = [{} for _ in range(bus.partitions)]
-        self._arrived: list[tuple[str, int, bytes]] = []
+        # Three lists, because the garbage collector would look at tuples, in the process that is measured.
+        self._sessions: list[str] = []
+        self._at_us: list[int] = []
+        self._values: list[bytes] = []
 
     async def run(self, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
         async with anyio.create_task_group() as tasks:
@@ -63,10 +66,11 @@ class StubOwner:
 
     def take_heard(self) -> Heard:
         """All since the last time."""
-        arrived, self._arrived = self._arrived, []
         records: dict[str, list[Arrived]] = {}
-        for session_id, at_us, value in arrived:
+        for session_id, at_us, value in zip(self._sessions, self._at_us, self._values, strict=True):
             records.setdefault(session_id, []).append(Arrived(at_us, value))
+        for kept in (self._sessions, self._at_us, self._values):
+            kept.clear()
         return Heard(records=records)
 
     async def _listen(self, partition: int, *, task_status: TaskStatus[None]) -> None:
@@ -79,7 +83,9 @@ class StubOwner:
     def _take(self, partition: int, stored: StoredRecord) -> None:
         session_id, value = stored.record.key, stored.record.value
         if is_audio(value):
-            self._arrived.append((session_id, instant_us(), value))
+            self._at_us.append(instant_us())
+            self._sessions.append(session_id)
+            self._values.append(value)
             return
         match decode_in_fact(value).fact:
             case PeerConnected():
