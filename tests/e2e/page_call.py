@@ -27,10 +27,13 @@ ANSWER_OFFER = """async (sdp) => {
 
 
 async def answer_in_browser(page: Page, server: PageServer) -> list[dict[str, str]]:
-    """Let a second peer in the page answer its offers; the headers of each request are collected."""
+    """Let a second peer in the page answer its offers; headers of requests but OPTIONS are collected."""
     requests: list[dict[str, str]] = []
 
     async def answer(route: Route) -> None:
+        if route.request.method == "OPTIONS":
+            await route.fulfill(status=200)
+            return
         requests.append({"method": route.request.method, **await route.request.all_headers()})
         if route.request.method == "DELETE":
             await route.fulfill(status=200)

@@ -1,19 +1,18 @@
-"""Chromium as a WHIP client of its own, without our page: trickling and not, on a good line and a bad one."""
+"""Chromium as a WHIP client of its own, without our page: trickling and not."""
 
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 import pytest
+from playwright.async_api import expect
 
 from e2e.browser import open_chromium
 from integration.faked_server import scripted_engines, serve_scripted
 from voxthread.core.history import Message
-from voxthread.media.datagrams import Kind, kind_of
-from voxthread.media.srtp_wire import SrtpWire
 
 pytestmark = [pytest.mark.e2e, pytest.mark.anyio, pytest.mark.timeout(120)]
 
-CALL = """async ({ trickles, direction, seconds }) => {
+CALL = """async ({ trickles, direction }) => {
   const peer = new RTCPeerConnection();
   const microphone = await navigator.mediaDevices.getUserMedia({ audio: true });
   peer.addTransceiver(microphone.getAudioTracks()[0], { direction, streams: [microphone] });
@@ -45,14 +44,26 @@ CALL = """async ({ trickles, direction, seconds }) => {
     })).status;
   }
   while (peer.connectionState !== "connected") await new Promise((next) => setTimeout(next, 10));
-  await new Promise((next) => setTimeout(next, seconds * 1000));
-  const stats = {};
-  for (const each of (await peer.getStats()).values()) stats[each.type] = { ...stats[each.type], ...each };
+  let stats = {};
+  while (stats["remote-inbound-rtp"]?.roundTripTime === undefined || stats["outbound-rtp"].packetsSent < 150) {
+    await new Promise((next) => setTimeout(next, 100));
+    stats = {};
+    for (const each of (await peer.getStats()).values()) stats[each.type] = { ...stats[each.type], ...each };
+  }
   const sent = (await peer.getStats()).get(stats["outbound-rtp"].codecId);
   const channel = events.readyState;
   const deleted = (await fetch(posted.headers.get("Location"), { method: "DELETE" })).status;
   return { patched, deleted, stats, channel, sends: sent.sdpFmtpLine };
 }"""
+
+
+KEEP_PEERS = """
+window.peers = [];
+window.RTCPeerConnection = class extends RTCPeerConnection {
+  constructor(...settings) { super(...settings); window.peers.push(this); }
+};
+"""
+NO_SERVER = "127.0.0.1:9"
 
 
 class TalkativeAgent:
@@ -70,7 +81,7 @@ async def call(chromium: str, *, strict: bool = False, **arguments: Any) -> dict
     ):
         page = await browser.new_page()
         await page.goto(f"{served.url}/healthz")
-        result: dict[str, Any] = await page.evaluate(CALL, {"direction": "sendrecv", "seconds": 4, **arguments})
+        result: dict[str, Any] = await page.evaluate(CALL, {"direction": "sendrecv", **arguments})
         return result
 
 
@@ -85,7 +96,6 @@ async def test_a_call_completes_with_error_correction_and_a_true_picture_of_the_
     assert result["channel"] == "open"
     assert "useinbandfec=1" in result["sends"]
     stats = result["stats"]
-    assert stats["outbound-rtp"]["packetsSent"] > 100
     reported = stats["remote-inbound-rtp"]
     assert 0 <= reported["roundTripTime"] < 0.1
     assert (reported["packetsLost"], reported["fractionLost"]) == (0, 0)
@@ -98,22 +108,18 @@ async def test_a_call_completes_with_error_correction_and_a_true_picture_of_the_
         assert stats["inbound-rtp"]["totalAudioEnergy"] > 0
 
 
-async def test_chromium_is_told_how_much_of_it_is_lost(chromium: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    sort = SrtpWire._sort
-    arrived = 0
-
-    def lose_each_tenth(wire: SrtpWire, data: bytes, *more: Any, **named: Any) -> None:
-        nonlocal arrived
-        if kind_of(data) is Kind.RTP:
-            arrived += 1
-            if arrived % 10 == 0:
-                return
-        sort(wire, data, *more, **named)
-
-    monkeypatch.setattr(SrtpWire, "_sort", lose_each_tenth)
-    result = await call(chromium, trickles=True, seconds=8)
-    reported = result["stats"]["remote-inbound-rtp"]
-    assert 0.05 <= reported["fractionLost"] <= 0.2
-    assert 20 <= reported["packetsLost"] <= 80
-    assert 0 <= reported["roundTripTime"] < 0.1
-    assert "useinbandfec=1" in result["sends"]
+async def test_the_page_uses_the_ice_servers_that_the_server_names(chromium: str) -> None:
+    engines = scripted_engines(agents={"talkative": TalkativeAgent()})
+    media = {"ice_servers": [f"turn:{NO_SERVER}?transport=udp", f"stun:{NO_SERVER}"], "turn_secret": "shared"}
+    async with serve_scripted(engines, media=media) as served, open_chromium(chromium) as browser:
+        page = await browser.new_page()
+        await page.add_init_script(KEEP_PEERS)
+        await page.goto(served.url)
+        await page.get_by_role("button", name="Start talking").click()
+        await expect(page.locator("#link")).to_have_text("Connected")
+        turn, stun = await page.evaluate("window.peers[0].getConfiguration().iceServers")
+        await page.get_by_role("button", name="Hang up").click()
+    assert turn["urls"] == [f"turn:{NO_SERVER}?transport=udp"]
+    assert turn["username"].split(":")[0].isdecimal()
+    assert len(turn["credential"]) == 28
+    assert stun["urls"] == [f"stun:{NO_SERVER}"]

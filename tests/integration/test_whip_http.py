@@ -548,7 +548,9 @@ async def test_w23_options_has_the_links_a_preflight_has_not_and_strangers_have_
             "/whip", headers=alice | {"Access-Control-Request-Method": "POST"}
         )
         stranger = await server.http.options("/whip")
-        for response in (preflight, stranger):
+        guess = await server.http.options("/whip", headers={"X-Session-Token": "vst_guess"})
+        bearer_guess = await server.http.options("/whip", headers={"Authorization": "Bearer vst_guess"})
+        for response in (preflight, stranger, guess, bearer_guess):
             assert response.status_code == 200
             assert "Link" not in response.headers
 

@@ -201,8 +201,9 @@ class _Whip:
         response = Response(headers={"Accept-Post": SDP})
         if self._ice_servers.urls and "access-control-request-method" not in request.headers:
             self._limiter.admit_request(address_key(request))
-            with suppress(SessionError):  # relays are only for those who may call; the rest needs no token
-                self._identify(request)
+            # Relays are only for those who may call, by a token that is checked here; the rest needs none.
+            with suppress(SessionError):
+                self._authenticate(read_credentials(request.headers.get("authorization"), None).bearer)
                 self._add_links(response, secrets.token_hex(8))
         return response
 

@@ -37,10 +37,11 @@ from voxthread.media.link import Negotiated, RtpLink
 from voxthread.media.nat import advertised
 from voxthread.media.ports import bind_sockets
 from voxthread.media.rtp import RtpPacket
-from voxthread.media.sdp import Offer
+from voxthread.media.sdp import MAX_CANDIDATES, Offer
 from voxthread.media.sdp_text import Candidate, Fingerprint
 from voxthread.media.settings import MediaSettings
 from voxthread.observability.clock import now_us
+from voxthread.observability.metrics import FAILURES
 
 MAX_CHANNELS: Final = 16
 """Data channels a caller may open; nothing is done with them."""
@@ -100,6 +101,7 @@ class Peer:
         self._dtls = dtls
         self._sctp = sctp
         self._channels = 0
+        self._probed_candidates = 0
         self._ssrc = secrets.randbits(32)
         self._lost = anyio.Event()
         local = gatherer.getLocalParameters()
@@ -130,7 +132,8 @@ class Peer:
         """
         try:
             return await self._connect(on_packet)
-        except MediaError:
+        except MediaError as error:
+            FAILURES.labels(stage=error.stage, code=error.code).inc()
             raise
         except Exception as error:  # aiortc documents none and raises many kinds
             raise MediaError("media.peer_failed", f"The caller's connection failed: {error!r}.") from error
@@ -188,7 +191,8 @@ class Peer:
         if not self._may_probe:
             return
         for each in candidates:
-            if may_probe(each, self._probe_networks):
+            if self._probed_candidates < MAX_CANDIDATES and may_probe(each, self._probe_networks):
+                self._probed_candidates += 1
                 await self._ice.addRemoteCandidate(
                     RTCIceCandidate(
                         each.component,

@@ -3,6 +3,8 @@
 const CONNECT_TIMEOUT_MS = 12_000; // the server gives up on a peer that has not connected in 10 s
 const INTERRUPTED_MS = 2_000; // browsers find out by themselves that a line is gone, but wait half a minute
 
+const ICE_SERVER = /<([^>]+)>; *rel="ice-server"(?:; *username="([^"]*)"; *credential="([^"]*)")?/g;
+
 /** What a server says of a session token it no longer honours. */
 export const GONE_CODES = new Set([
   "token_invalid",
@@ -146,6 +148,7 @@ export class Call {
     const endpoint = new URL("whip", document.baseURI);
     if (agent) endpoint.searchParams.set("agent", agent);
     this.token = token;
+    this.peer.setConfiguration({ iceServers: await this.#iceServers(endpoint) });
     await this.peer.setLocalDescription();
     const proof = resumeToken ? { "X-Resume-Token": resumeToken } : this.#headers({ "X-Session-ID": frontendSessionId });
     const headers = { "Content-Type": "application/sdp", ...proof };
@@ -166,6 +169,17 @@ export class Call {
       token: this.token,
       resumeToken: response.headers.get("X-Resume-Token"),
     };
+  }
+
+  /** The STUN and TURN servers of RFC 9725 section 4.6; without an answer the call is tried without them. */
+  async #iceServers(endpoint) {
+    let links = "";
+    try {
+      links = (await fetch(endpoint, { method: "OPTIONS", headers: this.#headers() })).headers.get("Link") ?? "";
+    } catch {
+      // the offer will tell that the server cannot be reached
+    }
+    return [...links.matchAll(ICE_SERVER)].map(([, urls, username, credential]) => ({ urls, username, credential }));
   }
 
   #report(state) {
