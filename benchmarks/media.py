@@ -32,7 +32,7 @@ from voxthread.media_bench.bench import measure, measure_stack
 from voxthread.media_bench.plan import Conditions, Tracks
 from voxthread.media_bench.stage import Load, Stack
 from voxthread.media_bench.tracks import spoken_tracks
-from voxthread.media_bench.wer import measure_words
+from voxthread.media_bench.wer import measure_words, prepare_words
 from voxthread.observability.logs import configure_logging
 
 RESULTS = Path(__file__).parent / "results" / "media.json"
@@ -158,12 +158,13 @@ async def loss(setting: Setting) -> AsyncIterator[Row]:
 
 async def words(setting: Setting) -> AsyncIterator[Row]:
     files = await run_sync(verify, setting.models_dir)
+    script = await prepare_words(files, tell)
     for name, limit, conditions in (
         ("10 % random loss", 1, RANDOM_LOSS),
         ("10 % in bursts of 3", 3, BURSTY_LOSS),
     ):
         load = Load(sessions=0, seconds=0, conditions=conditions, compares_aiortc=True, wer_seeds=SEEDS)
-        found = await measure_words(load, files, tell)
+        found = await measure_words(load, script, files, tell)
         own, aiortc = found["voxthread"], found["aiortc"]
         yield at_most(f"WER increase, {name}, {_of(own)}", limit, own["increase_points"], " points")
         yield to_compare(f"the same of stock aiortc, {_of(aiortc)}", f"{aiortc['increase_points']:g} points")

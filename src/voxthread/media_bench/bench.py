@@ -15,7 +15,7 @@ from voxthread.media_bench.plan import Tracks, Usage
 from voxthread.media_bench.recovery import listen_to_all, recovery_json, recovery_of
 from voxthread.media_bench.stage import CHURNED_AT_ONCE, Load, Stack, staged
 from voxthread.media_bench.tracks import spoken_tracks
-from voxthread.media_bench.wer import measure_words
+from voxthread.media_bench.wer import measure_words, prepare_words
 
 Tell = Callable[[str], None]
 
@@ -31,7 +31,8 @@ async def run_media_bench(
     tell("speaking ...")
     result = await measure(load, await spoken_tracks(voice, models_dir), tell=tell)
     if load.wer_seeds:
-        words = await measure_words(load, await run_sync(verify, models_dir), tell)
+        files = await run_sync(verify, models_dir)
+        words = await measure_words(load, await prepare_words(files, tell), files, tell)
         result |= {"wer": words["voxthread"], "wer_increase_points": words["voxthread"]["increase_points"]}
         if load.compares_aiortc:
             result["compare"] |= {

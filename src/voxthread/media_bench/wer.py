@@ -46,26 +46,37 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class Script:
+    """What is said, and how many words of each line are wrong when all of it arrives."""
+
     tracks: Tracks
     lines: Sequence[Line]
+    clean: Sequence[int]
 
 
-async def measure_words(load: Load, files: ModelFiles, tell: Callable[[str], None]) -> dict[Stack, Any]:
-    """For each stack how many words were wrong, and how many more than of what was sent. Raises `BenchError`,
-    `SynthesisError`."""
-    tell("speaking what is to be understood ...")
-    script = await speak_script(files, CALLERS)
-    sent = [await run_sync(_decoded, track) for track in script.tracks.callers]
-    clean = await _errors(script, sent, files)
+async def prepare_words(files: ModelFiles, tell: Callable[[str], None]) -> Script:
+    """Takes a minute or two. Raises `SynthesisError`."""
+    tell("speaking over 2,000 words ...")
+    tracks, placed = await _speak(files, CALLERS)
+    tell("transcribing what will be sent ...")
+    sent = [await run_sync(_decoded, track) for track in tracks.callers]
+    return Script(tracks, placed, await _errors(placed, sent, files))
+
+
+async def measure_words(
+    load: Load, script: Script, files: ModelFiles, tell: Callable[[str], None]
+) -> dict[Stack, Any]:
+    """How many words were wrong for each stack, and how many more than in what was sent.
+
+    Raises `BenchError`.
+    """
     found: dict[Stack, list[list[int]]] = {stack: [] for stack in load.stacks}
     for number in range(load.wer_seeds):
         for stack in load.stacks:
-            seed = load.conditions.seed + number
             tell(f"{stack}: {len(script.lines)} sentences on line {number + 1} of {load.wer_seeds} ...")
-            came = await _hold(stack, load, seed, script)
-            found[stack].append(await _errors(script, came, files))
+            came = await _hold(stack, load, load.conditions.seed + number, script.tracks)
+            found[stack].append(await _errors(script.lines, came, files))
     words = [len(plain(line.text)) for line in script.lines]
-    return {stack: increase(words, clean, errors) for stack, errors in found.items()}
+    return {stack: increase(words, script.clean, errors) for stack, errors in found.items()}
 
 
 def increase(words: Sequence[int], clean: Sequence[int], errors: Sequence[Sequence[int]]) -> dict[str, Any]:
@@ -87,8 +98,8 @@ def increase(words: Sequence[int], clean: Sequence[int], errors: Sequence[Sequen
     }
 
 
-async def speak_script(files: ModelFiles, callers: int) -> Script:
-    """All lines, dealt out to so many callers. Raises `SynthesisError`."""
+async def _speak(files: ModelFiles, callers: int) -> tuple[Tracks, list[Line]]:
+    """All lines, dealt out to so many callers."""
     texts = lines()
     tracks: list[list[bytes]] = []
     placed: list[Line] = []
@@ -104,7 +115,7 @@ async def speak_script(files: ModelFiles, callers: int) -> Script:
                 placed.append(Line(text=text, track=track, packets=range(begin, len(pcm) // _PACKET_BYTES)))
             speech = PcmFrame(pcm=bytes(pcm), rate_hz=SPEECH_RATE_HZ)
             tracks.append(list((await run_sync(encode_utterance, speech)).packets))
-    return Script(Tracks(callers=tracks, reply=tracks[0]), placed)
+    return Tracks(callers=tracks, reply=tracks[0]), placed
 
 
 def _silence() -> bytes:
@@ -116,9 +127,8 @@ def _decoded(track: Iterable[bytes]) -> dict[int, bytes]:
     return {number: decoder.decode(packet) for number, packet in enumerate(track)}
 
 
-async def _hold(stack: Stack, load: Load, seed: int, script: Script) -> list[Mapping[int, bytes]]:
+async def _hold(stack: Stack, load: Load, seed: int, tracks: Tracks) -> list[Mapping[int, bytes]]:
     """What came of each track, by packet."""
-    tracks = script.tracks
     conditions = msgspec.structs.replace(load.conditions, seed=seed)
     calls = Load(sessions=len(tracks.callers), seconds=0, conditions=conditions, bus_url=load.bus_url)
     longest_s = max(map(len, tracks.callers)) * PACKET_MS / 1000
@@ -130,11 +140,13 @@ async def _hold(stack: Stack, load: Load, seed: int, script: Script) -> list[Map
     return [each.pcm for each in listened]
 
 
-async def _errors(script: Script, came: Sequence[Mapping[int, bytes]], files: ModelFiles) -> list[int]:
+async def _errors(
+    lines_said: Sequence[Line], came: Sequence[Mapping[int, bytes]], files: ModelFiles
+) -> list[int]:
     """Wrong words of each line."""
-    heard = [b"".join(came[line.track].get(number, b"") for number in line.packets) for line in script.lines]
+    heard = [b"".join(came[line.track].get(number, b"") for number in line.packets) for line in lines_said]
     texts = await _transcribed(heard, files.whisper_dir)
-    return [word_errors(plain(line.text), plain(text)) for line, text in zip(script.lines, texts, strict=True)]
+    return [word_errors(plain(line.text), plain(text)) for line, text in zip(lines_said, texts, strict=True)]
 
 
 async def _transcribed(heard: Sequence[bytes], whisper_dir: Path) -> list[str]:
