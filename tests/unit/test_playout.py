@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from voxthread.media.downlink import KEEPALIVE_TICKS, TRAILING_SILENCE_TICKS, Downlink
+from voxthread.media.downlink import KEEPALIVE_TICKS, MAX_GAP_TICKS, TRAILING_SILENCE_TICKS, Downlink
 from voxthread.media.opus_packets import SILENCE
 from voxthread.media.playout import GIVE_WAY_MS, MAX_QUEUED_MS, STEADFAST_MS, PlayoutQueue
 from voxthread.wire.audio import AudioRecord
@@ -461,6 +461,22 @@ def test_hole_and_stall_leave_a_gap_in_the_timestamps() -> None:
     downlink.tick(b"b", 1)
     downlink.tick(b"c", 7)
     assert line.sent == [(b"a", 1), (b"b", 3), (b"c", 10)]
+
+
+def test_reply_that_does_not_go_on_leaves_a_gap_and_then_silence() -> None:
+    line = Line()
+    downlink = Downlink(line, receives_audio=True)
+    for packet in (b"a", *[b""] * (MAX_GAP_TICKS + 2), b"b", b"", b"c", None):
+        downlink.tick(packet, 1)
+    resumed = MAX_GAP_TICKS + 4
+    assert line.sent == [
+        (b"a", 1),
+        (SILENCE, MAX_GAP_TICKS + 2),
+        (SILENCE, MAX_GAP_TICKS + 3),
+        (b"b", resumed),
+        (b"c", resumed + 2),
+        (SILENCE, resumed + 3),
+    ]
 
 
 def test_peer_that_receives_no_audio_is_sent_reports_only() -> None:

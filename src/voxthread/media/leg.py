@@ -183,6 +183,8 @@ class Leg:
         packet = None
         if is_listened_to := self._is_listened_to(now):
             packet = self._playout.next_packet()
+            if packet is None and self._playout.is_starved:
+                packet = b""
         else:
             self._playout.pause()
         if self._owed.is_overdue(is_starved=is_listened_to and self._playout.is_starved, now_ms=now):
