@@ -576,7 +576,7 @@ async def test_w27_every_answer_may_be_read_by_pages_of_other_origins(server: Se
         await server.http.patch(location),
         await server.http.get(f"{URL}/whip/sessions/unknown"),
     ]
-    for response in (created, await server.http.get(location), *refused):
+    for response in (created, await server.http.get(location), await server.http.options("/whip"), *refused):
         assert response.headers["Access-Control-Allow-Origin"] == "*"
         exposed = response.headers["Access-Control-Expose-Headers"].split(", ")
         assert {"Location", "Link", "ETag", "Retry-After", "WWW-Authenticate", "Accept-Patch"} <= {*exposed}

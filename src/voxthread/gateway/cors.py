@@ -33,4 +33,5 @@ class Cors:
             allowed = {"Access-Control-Allow-Origin": origin, "Vary": "Origin"}
         else:
             return {"Vary": "Origin"}
-        return allowed | (self._preflight if is_options else {"Access-Control-Expose-Headers": self._exposed})
+        exposed = {"Access-Control-Expose-Headers": self._exposed}
+        return allowed | exposed | (self._preflight if is_options else {})
