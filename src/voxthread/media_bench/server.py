@@ -27,7 +27,7 @@ from voxthread.observability.logs import configure_logging
 from voxthread.wire.log import Bus, Stream
 
 _MEDIA_ID: Final = "bench-media"
-_KEPT_BYTES: Final = MIB // 4
+_KEPT_BYTES: Final = MIB // 8
 """Of each partition: the log is not what is measured, and on another bus not in this process."""
 
 

@@ -9,10 +9,13 @@ import anyio
 from anyio.abc import TaskStatus
 
 from voxthread.core.audio import PACKET_MS
+from voxthread.core.events import SessionClosed
 from voxthread.media_bench.plan import PACKET_TICKS, Arrived, Heard, instant_us
+from voxthread.observability.clock import now_ms
 from voxthread.wire.audio import is_audio
+from voxthread.wire.events import Envelope, encode_event
 from voxthread.wire.facts import EndCommand, PeerConnected, PeerLost, decode_in_fact
-from voxthread.wire.log import Bus, StoredRecord, Stream
+from voxthread.wire.log import Bus, Record, StoredRecord, Stream
 from voxthread.wire.stamp import Stamp
 
 _RECORD_PACKETS: Final = 10
@@ -78,9 +81,9 @@ class StubOwner:
         task_status.started()
         async with aclosing(self._bus.read(Stream.IN, partition, position)) as records:
             async for stored in records:
-                self._take(partition, stored)
+                await self._take(partition, stored)
 
-    def _take(self, partition: int, stored: StoredRecord) -> None:
+    async def _take(self, partition: int, stored: StoredRecord) -> None:
         session_id, value = stored.record.key, stored.record.value
         if is_audio(value):
             self._at_us.append(instant_us())
@@ -90,8 +93,11 @@ class StubOwner:
         match decode_in_fact(value).fact:
             case PeerConnected():
                 self._replies[partition][session_id] = _Reply(session_id, self._reply)
-            case PeerLost() | EndCommand():
+            case PeerLost():
                 self._replies[partition].pop(session_id, None)
+            case EndCommand(reason=reason):
+                self._replies[partition].pop(session_id, None)
+                await self._bus.append(Stream.EVENTS, partition, _closed(session_id, reason))
             case _:
                 pass
 
@@ -100,3 +106,17 @@ class StubOwner:
             for reply in [*self._replies[partition].values()]:
                 await reply.write(self._bus, partition)
             await anyio.sleep(_LOOK_S)
+
+
+def _closed(session_id: str, reason: str) -> Record:
+    """What lets a media process forget a session."""
+    return encode_event(
+        Envelope(
+            session_id=session_id,
+            frontend_session_id=session_id,
+            epoch=1,
+            seq=1,
+            at_ms=now_ms(),
+            event=SessionClosed(reason=reason),
+        )
+    )
