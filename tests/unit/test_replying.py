@@ -1,6 +1,7 @@
 """Replies are encoded for the line that the caller reports: the one that is being given, and those after it."""
 
 from collections.abc import AsyncIterator
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -9,7 +10,7 @@ from anyio.abc import TaskGroup
 from voxthread.core import effects as do
 from voxthread.core.audio import PcmFrame
 from voxthread.core.encoding import BAD, STEADY, Encoding
-from voxthread.orchestrator.ports import Agent
+from voxthread.orchestrator.ports import Agent, Engines
 from voxthread.orchestrator.replying import Replying
 from voxthread.orchestrator.session_log import SessionLog
 from voxthread.wire.stamp import Stamp
@@ -59,7 +60,7 @@ async def test_reports_of_loss_tune_the_live_reply_and_those_to_come() -> None:
     replying = Replying(
         cast(Agent, None),
         synthesize=synthesize,
-        open_encoder=open_encoder,
+        engines=cast(Engines, SimpleNamespace(open_encoder=open_encoder, open_decoder=lambda: None)),
         filler=None,
         log=cast(SessionLog, Log()),
         stamp=Stamp("session_1753590741399040_5cc15fe6", epoch=1),

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from voxthread.core.audio import SPEECH_RATE_HZ, PcmFrame
 from voxthread.core.speech import Edge, SpeechSegmenter
+from voxthread.orchestrator.echo import WINDOW_MS
 from voxthread.orchestrator.ports import OpusDecoder, VoiceActivity
 from voxthread.wire.audio import AudioRecord
 
@@ -16,6 +17,7 @@ WARM_MS = 1_000
 """Audio before an utterance that brings a fresh ear into the state the old one was in when it began."""
 
 _SAMPLE_BYTES = 2
+_WINDOW_BYTES = WINDOW_MS * SPEECH_RATE_HZ // 1000 * _SAMPLE_BYTES
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,6 +40,7 @@ class Ear:
         self._segmenter = segmenter
         self._frame_bytes = voice.frame_samples * _SAMPLE_BYTES
         self._pending = bytearray()
+        self._newest = bytearray(_WINDOW_BYTES)
         self._heard_samples = 0
         self._preroll: deque[PcmFrame] = deque()
         self._trail: deque[tuple[int, int]] = deque()
@@ -51,9 +54,18 @@ class Ear:
         """Where on the log the audio of `WARM_MS` ago lies; None before any was heard."""
         return self._trail[0][0] if self._trail else None
 
+    @property
+    def heard_ms(self) -> int:
+        return self._heard_samples * 1000 // SPEECH_RATE_HZ
+
+    @property
+    def newest(self) -> bytes:
+        """The last `WINDOW_MS` of frames, with silence before the first: an echo is looked for in them."""
+        return bytes(self._newest)
+
     def hear(self, record: AudioRecord, position: int) -> Iterator[Heard]:
         """`position` is that of the record on `voxthread.in`."""
-        heard_ms = self._heard_samples * 1000 // SPEECH_RATE_HZ
+        heard_ms = self.heard_ms
         self._trail.append((position, heard_ms))
         while len(self._trail) > 1 and self._trail[1][1] <= heard_ms - WARM_MS:
             self._trail.popleft()
@@ -81,10 +93,12 @@ class Ear:
             frame = PcmFrame(
                 pcm=bytes(self._pending[: self._frame_bytes]),
                 rate_hz=SPEECH_RATE_HZ,
-                start_ms=self._heard_samples * 1000 // SPEECH_RATE_HZ,
+                start_ms=self.heard_ms,
             )
             del self._pending[: self._frame_bytes]
             self._heard_samples += frame.samples
+            self._newest += frame.pcm
+            del self._newest[:-_WINDOW_BYTES]
             edge = self._segmenter.feed(self._voice.probability(frame), frame.duration_ms)
             yield Heard(
                 frame=frame,

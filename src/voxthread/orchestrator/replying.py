@@ -8,7 +8,7 @@ from voxthread.core import effects as do
 from voxthread.core.encoding import LineQuality
 from voxthread.core.history import Message
 from voxthread.core.inputs import Input
-from voxthread.orchestrator.ports import Agent, OpusEncoder
+from voxthread.orchestrator.ports import Agent, Engines
 from voxthread.orchestrator.session_log import SessionLog
 from voxthread.orchestrator.speaking import NOTHING, Filler, Known, ReplyTask, Synthesize
 from voxthread.orchestrator.streams import closing
@@ -24,7 +24,7 @@ class Replying:
         agent: Agent,
         *,
         synthesize: Synthesize,
-        open_encoder: Callable[[], OpusEncoder],
+        engines: Engines,
         filler: Filler | None,
         log: SessionLog,
         stamp: Stamp,
@@ -33,7 +33,8 @@ class Replying:
     ) -> None:
         self._agent = agent
         self._synthesize = synthesize
-        self._open_encoder = open_encoder
+        self._open_encoder = engines.open_encoder
+        self._decoder = engines.open_decoder()
         self._filler = filler
         self._log = log
         self._stamp = stamp
@@ -82,10 +83,15 @@ class Replying:
     def cancel(self, turn_id: int) -> None:
         self._running(turn_id).cancel()
 
-    def played(self, turn_id: int, played_ms: int) -> None:
-        """Stale reports are of replies that are over."""
+    def played(self, turn_id: int, played_ms: int, heard_ms: int) -> None:
+        """How far a reply was played when `heard_ms` of the caller were heard; stale reports are of others."""
         if self._reply is not None and self._reply.turn_id == turn_id:
             self._reply.played(played_ms)
+            self._reply.voice.played(played_ms, heard_ms)
+
+    def is_echoed_in(self, heard: bytes, heard_ms: int) -> bool:
+        """Whether the newest of the caller, up to `heard_ms`, is the reply come back; see `OwnVoice`."""
+        return self._reply is not None and self._reply.voice.is_in(heard, heard_ms, self._decoder)
 
     def measured(self, loss_fraction: float | None, round_trip_ms: int | None) -> None:
         """What the caller says of the line; replies are encoded for it from now on."""

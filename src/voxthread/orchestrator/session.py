@@ -9,7 +9,7 @@ runs beside it in the session's task group and comes back through the inbox.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import anyio
 from structlog.contextvars import bind_contextvars
@@ -116,7 +116,7 @@ class Session:
         self._replying = Replying(
             self._agent,
             synthesize=host.phrases.synthesize,
-            open_encoder=engines.open_encoder,
+            engines=engines,
             filler=_filler(host.call),
             log=self._log,
             stamp=self._stamp,
@@ -283,13 +283,23 @@ class Session:
     # -- what comes in ---------------------------------------------------------------------------------
 
     async def _hear(self, record: AudioRecord) -> None:
-        for heard in self._ear.hear(record, self._in_position):
+        for each in self._ear.hear(record, self._in_position):
+            heard = self._without_echo(each)
             has_started = isinstance(heard.edge, inputs.SpeechStarted)
             if has_started:
                 await self._tell(heard.edge)
             self._feed(heard)
             if heard.edge is not None and not has_started:
                 await self._tell(heard.edge)
+
+    def _without_echo(self, heard: Heard) -> Heard:
+        """Speech that starts as an echo of the agent has not started; what comes next is judged anew."""
+        if not isinstance(heard.edge, inputs.SpeechStarted):
+            return heard
+        if not self._replying.is_echoed_in(self._ear.newest, self._ear.heard_ms):
+            return heard
+        self._ear.assume(is_speaking=False)
+        return replace(heard, edge=None, is_speech=False)
 
     def _feed(self, heard: Heard) -> None:
         if isinstance(heard.edge, inputs.SpeechStarted):
@@ -352,7 +362,7 @@ class Session:
             await self._tell(inputs.LineResumed())
 
     async def _learn_playout(self, fact: facts.PlayoutProgress) -> None:
-        self._replying.played(fact.turn_id, fact.played_ms)
+        self._replying.played(fact.turn_id, fact.played_ms, self._ear.heard_ms)
         self._replying.measured(fact.loss_fraction, fact.round_trip_ms)
         if fact.state == "drained":
             await self._tell(inputs.PlayoutDrained(turn_id=fact.turn_id, played_ms=fact.played_ms))

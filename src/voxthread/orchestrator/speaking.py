@@ -19,6 +19,7 @@ from voxthread.core.inputs import AudioSynthesized, ClausePlanned, Input, ReplyD
 from voxthread.core.playout import Clause
 from voxthread.core.sentences import ClauseSplitter
 from voxthread.observability.logs import get_logger
+from voxthread.orchestrator.echo import OwnVoice
 from voxthread.orchestrator.lead_in import without_lead_in
 from voxthread.orchestrator.log_writer import LogWriter
 from voxthread.orchestrator.ports import OpusEncoder
@@ -98,6 +99,7 @@ class ReplyTask:
         self._filler = filler
         self._begun = anyio.Event()
         self._encoder = encoder
+        self.voice = OwnVoice()
         self._out = out
         self._stamp = stamp
         self._tell = tell
@@ -247,6 +249,7 @@ class ReplyTask:
         for start in range(0, len(packets), RECORD_PACKETS):
             batch = packets[start : start + RECORD_PACKETS]
             began_ms, self._made_ms = self._made_ms, self._made_ms + len(batch) * PACKET_MS
+            self.voice.made(batch, self._made_ms)
             new_ms = self._made_ms - max(began_ms, self._known.synthesized_ms)
             if new_ms > 0:
                 self._tell(AudioSynthesized(turn_id=self.turn_id, clause=clause, duration_ms=new_ms))
