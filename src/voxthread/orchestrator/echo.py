@@ -4,15 +4,15 @@ An echo is what was said, late, quieter and coloured by a loudspeaker and a room
 what was said, wherever in the last 1.5 s that was. Another voice does not, whatever it says. Both sides are
 brightened (first difference) before they are compared: low harmonics of any two voices resemble one another.
 
-Highest normalised cross-correlation within the lags searched, 320 ms of microphone through Opus, bundled voice
+Highest normalised cross-correlation within the lags searched, 256 ms of microphone through Opus, bundled voice
 as agent; the other speaker is one of six voices, one of them the agent's own:
 
-    echo at -10 and -20 dB, delayed by 60 to 900 ms       0.64 to 0.98   (353 windows)
-    the same from a small loudspeaker (350 to 5,000 Hz)   0.64 to 0.97   (265)
-    the same, and a room louder than the direct sound     0.29 to 0.85, median 0.53   (339)
-    somebody else speaks, no echo                         0.03 to 0.42   (996)
-    somebody else over an echo at -10 dB, for 128 ms      95 % under 0.47   (60)
-                                          for 256 ms      95 % under 0.40   (60)
+    echo at -10 and -20 dB, delayed by 60 to 900 ms       0.55 to 0.98   (353 windows)
+    the same from a small loudspeaker (350 to 5,000 Hz)   0.64 to 0.98   (265)
+    the same, and a room louder than the direct sound     0.26 to 0.88, median 0.53   (339)
+    somebody else speaks, no echo                         0.03 to 0.43, 99 % under 0.38   (996)
+    somebody else over an echo at -10 dB, for 128 ms      95 % under 0.41   (60)
+                                          for 256 ms      95 % under 0.35   (60)
 
 So `ECHO_LIKENESS` lets everybody else's speech through and knows an echo unless a room smears it; speech over
 an echo is noticed once it outweighs the echo, some 100 ms after it would have been without one.
@@ -29,17 +29,17 @@ from voxthread.orchestrator.ports import OpusDecoder
 
 ECHO_LIKENESS = 0.45
 
-WINDOW_MS = 320
+WINDOW_MS = 256
 """How much of the microphone is compared: in less, two voices look alike by chance more often."""
 
-_LONGEST_DELAY_MS = 1_540
+_LONGEST_DELAY_MS = 1_600
 """From a packet's being played to its coming back, with the age of the report that it was played."""
 
 _AHEAD_MS = 300
 """What may have been played since the last report, which come each 200 ms."""
 
 _REFERENCE_MS = _LONGEST_DELAY_MS + WINDOW_MS + _AHEAD_MS
-"""Its 34,560 samples are a product of small primes, which the FFT likes: 1 ms of CPU."""
+"""Its 34,496 samples are a product of small primes, which the FFT likes: 1 ms of CPU."""
 
 _KEPT_PACKETS = 250
 """5 s: what media may still have to play, and what may still come back."""
@@ -49,6 +49,10 @@ _REFERENCE_SAMPLES = _REFERENCE_MS * SPEECH_RATE_HZ // 1000
 
 _QUIET = 0.01
 """Of the loudest stretch's energy: what is quieter counts as that loud, or its noise would match anything."""
+
+_DISTINCT = 5.0
+"""The peak against the root mean square over all lags. Of echoes it is 8 and more; a tone, which is like itself
+whenever it sounds, stays under 4, so that one who whistles what the agent whistled is no echo."""
 
 
 class OwnVoice:
@@ -99,7 +103,7 @@ class OwnVoice:
 def likeness(heard: bytes, said: bytes) -> float:
     """0 to 1: how much `heard` is like the stretch of `said` it is most like; both s16le of 16 kHz.
 
-    `said` is not longer than the reference kept, and of one shorter than `heard` nothing is known: 0.
+    0 where no stretch stands out. `said` is not longer than the reference kept.
     """
     microphone, reference = _brightened(heard), _brightened(said)
     lags = len(reference) - len(microphone) + 1
@@ -113,7 +117,9 @@ def likeness(heard: bytes, said: bytes) -> float:
     loudest, own = float(energies.max()), float(np.sum(microphone**2))
     if not loudest or not own:
         return 0.0
-    return float(np.max(products / np.sqrt(np.maximum(energies, loudest * _QUIET) * own)))
+    alike = products / np.sqrt(np.maximum(energies, loudest * _QUIET) * own)
+    peak = float(alike.max())
+    return peak if peak >= _DISTINCT * float(np.sqrt(np.mean(alike**2))) else 0.0
 
 
 def _brightened(pcm: bytes) -> NDArray[np.float64]:

@@ -14,7 +14,7 @@ from voxthread.engines.codec.opus import OpusDecoder, OpusEncoder
 from voxthread.engines.pcm import FloatSamples, to_float
 from voxthread.media.playout import PlayoutQueue
 from voxthread.turn_bench.scenes import Scene
-from voxthread.turn_bench.sounds import samples_of, to_pcm
+from voxthread.turn_bench.sounds import samples_of, silence, to_pcm
 from voxthread.turn_bench.virtual_time import now_ms
 from voxthread.wire import facts
 from voxthread.wire.audio import decode_audio, is_audio
@@ -31,6 +31,7 @@ ANSWER_WITHIN_MS = 3_000
 INTERRUPTED_WITHIN_MS = 2_000
 
 _LEAD_MS = 600
+_AROUND_MS = 200
 _ECHO_MS = 6_000
 """How much of itself an agent hears in an echo scene."""
 
@@ -49,6 +50,15 @@ class Heard:
     sounding_ms: list[int] = field(default_factory=list)
     """Starts of the 20 ms in which the agent was audible."""
     events: list[tuple[int, Event]] = field(default_factory=list)
+    line: bytearray = field(default_factory=bytearray)
+    """What came out of the caller's line: s16le at 16 kHz, from the beginning of the call."""
+
+    def speech(self) -> FloatSamples:
+        """The caller's speech as it came out of the line, with a little of what is around it."""
+        if self.speech_from_ms is None or self.speech_to_ms is None:
+            return silence(0)
+        span = slice(samples_of(self.speech_from_ms - _AROUND_MS), samples_of(self.speech_to_ms + _AROUND_MS))
+        return to_float(bytes(self.line))[span]
 
 
 class Call:
@@ -63,6 +73,7 @@ class Call:
         self._playout = PlayoutQueue()
         self._encoder = OpusEncoder(rate_hz=SPEECH_RATE_HZ)
         self._decoder = OpusDecoder()
+        self._line = OpusDecoder()
         self._batch: list[bytes] = []
         self._sent_packets = 0
         echo = scene.line.echo
@@ -104,7 +115,7 @@ class Call:
         heard, line = self._heard, self._scene.line
         if at_ms >= _GIVE_UP_MS or self._closed.is_set():
             return True
-        if line.echo is not None:
+        if line.is_silent:
             return bool(heard.sounding_ms) and at_ms >= heard.sounding_ms[0] + _ECHO_MS
         if heard.speech_to_ms is None or at_ms <= heard.speech_to_ms:
             return False
@@ -153,12 +164,14 @@ class Call:
         mixed = self._background(tick) + self._speech(tick)
         if (echo := self._scene.line.echo) is not None:
             mixed = mixed + echoed * np.float32(10 ** (echo.level_db / 20))
-        self._batch += self._encoder.encode(PcmFrame(pcm=to_pcm(mixed), rate_hz=SPEECH_RATE_HZ))
+        packets = self._encoder.encode(PcmFrame(pcm=to_pcm(mixed), rate_hz=SPEECH_RATE_HZ))
+        self._heard.line += b"".join(map(self._line.decode, packets))
+        self._batch += packets
         if len(self._batch) >= (1 if self._playout.is_playing else _BATCH_PACKETS):
             timestamp = self._sent_packets * _TICKS_PER_PACKET
-            packets, self._batch = tuple(self._batch), []
-            self._sent_packets += len(packets)
-            await self._bus.append(Stream.IN, PARTITION, self._stamp.audio(packets, timestamp=timestamp))
+            batch, self._batch = tuple(self._batch), []
+            self._sent_packets += len(batch)
+            await self._bus.append(Stream.IN, PARTITION, self._stamp.audio(batch, timestamp=timestamp))
 
     def _background(self, tick: int) -> FloatSamples:
         start = tick * _PACKET_SAMPLES
@@ -179,7 +192,7 @@ class Call:
 
     def _begins(self, at_ms: int) -> bool:
         line, sounding_ms = self._scene.line, self._heard.sounding_ms
-        if line.echo is not None:
+        if line.is_silent:
             return False
         if line.over_agent_ms is None:
             return at_ms >= _LEAD_MS

@@ -102,14 +102,16 @@ _INTERRUPTED = {
     Kind.BACKCHANNELS: "false_interruption",
     Kind.INTERRUPTIONS: "missed_interruption",
     Kind.ECHO: "echo_interruption",
+    Kind.DOUBLE_TALK: "missed_over_echo",
 }
+
+_REAL = frozenset({Kind.INTERRUPTIONS, Kind.DOUBLE_TALK})
+"""The kinds in which the agent should be interrupted."""
 
 
 def _interruptions(outcomes: Sequence[Outcome]) -> dict[str, Any]:
     return {
-        name: Count.of(
-            each.is_interrupted is (kind is not Kind.INTERRUPTIONS) for each in _of(outcomes, kind)
-        ).json()
+        name: Count.of(each.is_interrupted is (kind not in _REAL) for each in _of(outcomes, kind)).json()
         for kind, name in _INTERRUPTED.items()
     }
 
@@ -152,6 +154,7 @@ _WRONG: dict[str, Callable[[Outcome], bool]] = {
     "false_interruption": lambda each: each.kind is Kind.BACKCHANNELS and each.is_interrupted,
     "missed_interruption": lambda each: each.kind is Kind.INTERRUPTIONS and not each.is_interrupted,
     "echo_interruption": lambda each: each.kind is Kind.ECHO and each.is_interrupted,
+    "missed_over_echo": lambda each: each.kind is Kind.DOUBLE_TALK and not each.is_interrupted,
     "repeats_dropped": lambda each: each.kind in TURNS and drops_repeats(each.said, each.heard, each.reference),
 }
 

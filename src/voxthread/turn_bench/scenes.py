@@ -32,6 +32,7 @@ class Kind(StrEnum):
     INTERRUPTIONS = "interruptions"
     NOISE = "noise"
     ECHO = "echo"
+    DOUBLE_TALK = "double_talk"
 
 
 PAUSE_GRADES_MS = ((100, 300), (301, 600), (601, 1_200))
@@ -74,6 +75,10 @@ class Line:
         return " ".join(self.pieces)
 
     @property
+    def is_silent(self) -> bool:
+        return not self.pieces
+
+    @property
     def longest_pause_ms(self) -> int:
         return max((*self.pauses_ms, self.cut_ms))
 
@@ -103,6 +108,7 @@ def plan(seed: int) -> list[Line]:
         *_over_and_over(Kind.INTERRUPTIONS, said["interruptions"], PER_KIND, _over_agent, chance),
         *_over_and_over(Kind.NOISE, said["sentences"], PER_KIND, _in_noise, chance),
         *_over_and_over(Kind.ECHO, ("",), PER_KIND, _echoing, chance),
+        *_over_and_over(Kind.DOUBLE_TALK, said["interruptions"], PER_KIND, _over_echo, chance),
     ]
     return [replace(line, name=f"{line.kind}/{number:03}") for number, line in enumerate(lines)]
 
@@ -169,6 +175,11 @@ def _in_noise(line: Line, number: int, chance: np.random.Generator) -> Line:
 def _echoing(line: Line, number: int, chance: np.random.Generator) -> Line:
     echo = Echo(level_db=(-10, -20)[number // 3 % 2], delay_ms=int(chance.integers(40, 400)))
     return replace(line, pieces=(), over_agent_ms=0, echo=echo)
+
+
+def _over_echo(line: Line, number: int, chance: np.random.Generator) -> Line:
+    echo = Echo(level_db=-10, delay_ms=int(chance.integers(40, 400)))
+    return replace(_over_agent(line, number, chance), echo=echo)
 
 
 def _pauses(count: int, from_ms: int, to_ms: int, chance: np.random.Generator) -> tuple[int, ...]:
