@@ -112,8 +112,8 @@ class MediaConfig(_Section):
 class TurnConfig(_Section):
     vad_threshold: float = 0.5
     """Silero probability at which a frame is speech; 0.15 less is needed to stay in it."""
-    vad_start_ms: int = 96
-    """Speech this long starts an utterance."""
+    vad_start_ms: int = 64
+    """Speech this long starts an utterance, and has the agent hold while it speaks."""
     vad_pause_ms: int = 96
     """Silence this long has words and verdict made ready, which takes about the rest of `vad_stop_ms`."""
     vad_stop_ms: int = 192
@@ -121,14 +121,19 @@ class TurnConfig(_Section):
     endpoint_ms: int = 500
     """Silence that ends a turn when the end-of-turn model has not said otherwise."""
     complete_endpoint_ms: int = 500
-    """Silence that ends a turn behind a full stop if the end-of-turn model is sure; a reply takes as long to be
-    ready, so that less would gain little."""
-    likely_endpoint_ms: int = 850
+    """Silence that ends a turn behind a question mark if the end-of-turn model was sure all along; a reply
+    takes as long to be ready, so that less would gain little."""
+    settled_endpoint_ms: int = 560
+    """Silence that ends a turn behind a question mark if the end-of-turn model is sure by now and never
+    thought otherwise."""
+    statement_endpoint_ms: int = 700
+    """Silence that ends a turn behind another full stop if the end-of-turn model was sure all along."""
+    likely_endpoint_ms: int = 1_000
     """Silence that ends a turn behind a full stop if the end-of-turn model had doubts and has them no more."""
     doubted_endpoint_ms: int = 1_100
     """Silence that ends a turn behind a full stop that the end-of-turn model does not believe in."""
-    brief_endpoint_ms: int = 1_000
-    """Silence that ends a turn behind a full stop after three or four words: as often the beginning of more."""
+    brief_endpoint_ms: int = 1_100
+    """Silence that ends a turn behind a full stop after four words or fewer: as often the beginning of more."""
     open_endpoint_ms: int = 900
     """Silence that ends a turn without a full stop that the end-of-turn model believes in. Where speech-to-text
     writes no punctuation, set it to `complete_endpoint_ms`."""

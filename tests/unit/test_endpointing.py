@@ -32,28 +32,35 @@ def test_content_words_interrupt(text: str) -> None:
     assert means_interruption(text, BACKCHANNELS)
 
 
-DANGLING = frozenset({"my", "because", "um", "let me see"})
+DANGLING = frozenset({"my", "because", "um", "let me see", "in"})
+QUESTION_ENDS = frozenset({"in"})
 NUMERALS = frozenset({"five", "double"})
 
 
 @pytest.mark.parametrize(
     ("text", "found"),
     [
-        ("I would like a room.", Ending.COMPLETE),
-        ("Is there a pool here?", Ending.COMPLETE),
-        ("Yes.", Ending.COMPLETE),
-        ("No, thanks.", Ending.COMPLETE),
-        ("Is there a pool?", Ending.BRIEF),
-        ("Do you have?", Ending.BRIEF),
-        ('He said to me "no."', Ending.COMPLETE),
-        ("部屋を予約したいです。", Ending.COMPLETE),
-        ("هل يوجد مسبح؟", Ending.BRIEF),
+        ("I would like a room.", Ending.STATEMENT),
+        ("Yes.", Ending.STATEMENT),
+        ("No, thanks.", Ending.STATEMENT),
+        ('He said to me "no."', Ending.STATEMENT),
+        ("部屋を予約したいです。", Ending.STATEMENT),
+        ("My train is late.", Ending.BRIEF_STATEMENT),
+        ("Is there a pool here?", Ending.QUESTION),
+        ("is there a pool here.", Ending.QUESTION),
+        ("What time is check in?", Ending.QUESTION),
+        ("What is two plus five?", Ending.QUESTION),
+        ("Is there a pool?", Ending.BRIEF_QUESTION),
+        ("Can somebody?", Ending.BRIEF_QUESTION),
+        ("هل يوجد مسبح؟", Ending.BRIEF_QUESTION),
         ("I would like a room", Ending.OPEN),
         ("We arrive on Friday...", Ending.OPEN),
         ("We arrive on Friday\u2026", Ending.OPEN),
         ("Well, yes,", Ending.OPEN),
         ("I would like to cancel because.", Ending.DANGLING),
         ("That is my", Ending.DANGLING),
+        ("Is that my?", Ending.DANGLING),
+        ("We check in.", Ending.DANGLING),
         ("Let me see.", Ending.DANGLING),
         ("Um.", Ending.DANGLING),
         ("", Ending.DANGLING),
@@ -68,7 +75,7 @@ NUMERALS = frozenset({"five", "double"})
     ],
 )
 def test_a_text_ends_as_it_looks(text: str, found: Ending) -> None:
-    assert ending(text, dangling=DANGLING, numerals=NUMERALS) is found
+    assert ending(text, dangling=DANGLING, question_ends=QUESTION_ENDS, numerals=NUMERALS) is found
 
 
 def test_words_lengthen_the_patience_that_the_model_would_shorten() -> None:
@@ -94,11 +101,26 @@ def test_words_lengthen_the_patience_that_the_model_would_shorten() -> None:
     assert policy.patience_ms([], "A room.") == policy.endpoint_ms
 
 
-def test_a_doubt_that_is_gone_costs_some_patience() -> None:
-    policy = EndpointPolicy(complete_ms=200, likely_ms=600, sure_probability=0.95)
-    assert policy.patience_ms([0.96, 0.99], "A room.") == 200
-    assert policy.patience_ms([0.6, 0.99], "A room.") == 600
-    assert policy.patience_ms([0.99, 0.1], "A room.") == policy.incomplete_ms
+def test_a_doubt_that_is_gone_costs_some_patience_and_less_behind_a_question() -> None:
+    policy = EndpointPolicy(
+        complete_ms=200,
+        settled_ms=300,
+        statement_ms=400,
+        likely_ms=600,
+        brief_ms=700,
+        complete_probability=0.5,
+        sure_probability=0.95,
+    )
+    sure, sure_by_now, disbelieved = [0.96, 0.99], [0.6, 0.99], [0.4, 0.99]
+
+    def patience_ms(text: str) -> list[int]:
+        return [policy.patience_ms(verdicts, text) for verdicts in (sure, sure_by_now, disbelieved)]
+
+    assert patience_ms("Is there a room here?") == [200, 300, 600]
+    assert patience_ms("Is there a room?") == [200, 700, 700]
+    assert patience_ms("There is a room here.") == [400, 600, 600]
+    assert patience_ms("There is a room.") == [700, 700, 700]
+    assert policy.patience_ms([0.99, 0.1], "A room?") == policy.incomplete_ms
 
 
 _silence = st.integers(0, 5_000)
@@ -108,6 +130,8 @@ _silence = st.integers(0, 5_000)
     st.builds(
         EndpointPolicy,
         complete_ms=st.integers(100, 300),
+        settled_ms=_silence,
+        statement_ms=_silence,
         likely_ms=_silence,
         brief_ms=_silence,
         open_ms=_silence,

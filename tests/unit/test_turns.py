@@ -200,6 +200,19 @@ def test_overlap_words_interrupt_before_the_deadline() -> None:
     assert scene.machine.state is State.USER_SPEAKING
 
 
+def test_overlap_first_word_misheard_waits_for_the_stop() -> None:
+    scene = Scene()
+    scene.says("hello")
+    scene.waits(1_000)
+    turn_id = scene.agent_speaks("Hello to you.")
+    scene.hears(i.SpeechStarted(speech_ms=96))
+    scene.hears(i.TranscriptUpdated(utterance_id=2, text="So", final=False))
+    assert scene.machine.state is State.OVERLAP
+    scene.hears(i.SpeechStopped(silence_ms=200))
+    done = scene.hears(i.TranscriptUpdated(utterance_id=2, text="Right.", final=True))
+    assert do.ResumePlayout(turn_id=turn_id) in done
+
+
 def test_overlap_reply_drained_leaves_an_ordinary_utterance() -> None:
     scene = Scene()
     scene.says("hello")

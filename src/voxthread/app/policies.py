@@ -19,6 +19,8 @@ def turn_policy(config: TurnConfig) -> TurnPolicy:
         endpoint=EndpointPolicy(
             endpoint_ms=config.endpoint_ms,
             complete_ms=config.complete_endpoint_ms,
+            settled_ms=config.settled_endpoint_ms,
+            statement_ms=config.statement_endpoint_ms,
             likely_ms=config.likely_endpoint_ms,
             doubted_ms=config.doubted_endpoint_ms,
             brief_ms=config.brief_endpoint_ms,
@@ -29,6 +31,7 @@ def turn_policy(config: TurnConfig) -> TurnPolicy:
             complete_probability=config.complete_probability,
             sure_probability=config.sure_probability,
             dangling_words=frozenset(words["dangling"]),
+            question_ends=frozenset(words["question_ends"]),
             numerals=frozenset(words["numerals"]),
         ),
         stt_grace_ms=config.stt_grace_ms,

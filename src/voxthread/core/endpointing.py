@@ -18,13 +18,18 @@ from enum import Enum
 
 _WORD = re.compile(r"[^\W_]+(?:['-][^\W_]+)*")
 
-_FULL_STOP = re.compile(r"(?<![.\u2026])[.?!\u061f\u06d4\u0964\u3002\uff01\uff1f][\"')\]\u201d\u2019\u300d]*$")
+_QUESTION_MARKS = "?\u061f\uff1f"
+_FULL_STOP = re.compile(
+    rf"(?<![.\u2026])([.!\u06d4\u0964\u3002\uff01{_QUESTION_MARKS}])[\"')\]\u201d\u2019\u300d]*$"
+)
 """A sentence ends so in most scripts. Dots that trail away are no end."""
 
 _IN_PROGRESS = re.compile(r"\w*\d\w*(?:[-.,:]?\w*\d\w*)*|\w|(?:\w-)+\w")
 """A number, a letter, letters with hyphens between: what people dictate in groups."""
 
-_BRIEF_WORDS = range(3, 5)
+_BRIEF_STATEMENT = range(3, 5)
+"""Words; fewer are an answer."""
+_BRIEF_QUESTION = range(2, 5)
 _LONGEST_PHRASE = 4
 """Words in a phrase of a word list, at most."""
 
@@ -35,32 +40,51 @@ _HUM = re.compile(r"[mnhu'-]*m[mnhu'-]*")
 class Ending(Enum):
     """What the words so far look like at their end."""
 
-    COMPLETE = "complete"
+    QUESTION = "question"
+    """A sentence with its question mark: whoever asks stops there more often than whoever tells. Or one that
+    begins in lower case: such texts have full stops where others have question marks."""
+    STATEMENT = "statement"
     """A sentence with its full stop."""
-    BRIEF = "brief"
-    """The same, of three or four words: fewer are an answer, so many are as often the beginning of more."""
+    BRIEF_QUESTION = "brief question"
+    BRIEF_STATEMENT = "brief statement"
+    """The same, of so few words that they are as often the beginning of more."""
     OPEN = "open"
     """No full stop, a comma, dots that trail away."""
     DICTATED = "dictated"
-    """A number or a letter: more of them may follow."""
+    """A number or a letter, and no question: more of them may follow."""
     DANGLING = "dangling"
     """A word that nobody stops at: "because", "my", "um". Or no word was understood at all."""
 
 
 def ending(
-    text: str, *, dangling: AbstractSet[str] = frozenset(), numerals: AbstractSet[str] = frozenset()
+    text: str,
+    *,
+    dangling: AbstractSet[str] = frozenset(),
+    question_ends: AbstractSet[str] = frozenset(),
+    numerals: AbstractSet[str] = frozenset(),
 ) -> Ending:
-    """`dangling` are words and phrases, `numerals` words for numbers; both lower case, of one language."""
+    """`dangling` are words and phrases, of which the words `question_ends` may end a question, `numerals` words
+    for numbers; all lower case, of one language."""
     words = [word.lower() for word in _WORD.findall(text)]
     if not words:
         return Ending.DANGLING
-    if any(" ".join(words[-length:]) in dangling for length in range(1, min(len(words), _LONGEST_PHRASE) + 1)):
+    full_stop = _FULL_STOP.search(text.rstrip())
+    is_question = full_stop is not None and full_stop[1] in _QUESTION_MARKS
+    tails = (" ".join(words[-length:]) for length in range(1, min(len(words), _LONGEST_PHRASE) + 1))
+    if not (is_question and words[-1] in question_ends) and any(tail in dangling for tail in tails):
         return Ending.DANGLING
-    if words[-1] in numerals or _IN_PROGRESS.fullmatch(words[-1]):
+    if not is_question and (words[-1] in numerals or _IN_PROGRESS.fullmatch(words[-1])):
         return Ending.DICTATED
-    if not _FULL_STOP.search(text.rstrip()):
+    if full_stop is None:
         return Ending.OPEN
-    return Ending.BRIEF if len(words) in _BRIEF_WORDS else Ending.COMPLETE
+    if is_question or text.lstrip()[0].islower():
+        return Ending.BRIEF_QUESTION if len(words) in _BRIEF_QUESTION else Ending.QUESTION
+    return Ending.BRIEF_STATEMENT if len(words) in _BRIEF_STATEMENT else Ending.STATEMENT
+
+
+_SENTENCES = frozenset(
+    {Ending.QUESTION, Ending.STATEMENT, Ending.BRIEF_QUESTION, Ending.BRIEF_STATEMENT},
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,13 +97,17 @@ class EndpointPolicy:
     endpoint_ms: int = 500
     """While the end-of-turn model has said nothing."""
     complete_ms: int = 200
-    """Behind a full stop, if the model never doubted the end."""
+    """Behind a question mark, if the model was sure of the end all along."""
+    settled_ms: int = 0
+    """Behind a question mark, if the model is sure by now and never disbelieved."""
+    statement_ms: int = 0
+    """Behind another full stop, if the model was sure of the end all along."""
     likely_ms: int = 0
-    """Behind a full stop, if the model believes in the end by now."""
+    """Behind any full stop, if the model believes in the end by now."""
     doubted_ms: int | None = None
-    """Behind a full stop, if the model does not believe in the end; None is the cap."""
+    """Behind any full stop, if the model does not believe in the end; None is the cap."""
     brief_ms: int = 0
-    """Behind a full stop after three or four words, if the model believes in the end by now."""
+    """Behind any full stop after so few words, if the model believes in the end by now."""
     open_ms: int = 0
     """Without a full stop, if the model believes in the end. If it does not, here and below, only the cap ends
     the turn."""
@@ -91,10 +119,11 @@ class EndpointPolicy:
     complete_probability: float = 0.5
     """From here on the model believes in the end."""
     sure_probability: float = 0.0
-    """A verdict below this, at any time in the silence, is a doubt."""
+    """From here on the model is sure of the end."""
     ask_every_ms: int = 200
     """The model's verdict depends on how much silence it hears, so it is asked again as that grows."""
     dangling_words: frozenset[str] = frozenset()
+    question_ends: frozenset[str] = frozenset()
     numerals: frozenset[str] = frozenset()
 
     def patience_ms(self, verdicts: Sequence[float], text: str | None = None) -> int:
@@ -106,27 +135,37 @@ class EndpointPolicy:
         return min(self.incomplete_ms, max(self.complete_ms, wanted_ms))
 
     def _wanted_ms(self, verdicts: Sequence[float], text: str | None) -> int:
-        is_believed = verdicts[-1] >= self.complete_probability
-        match self._ending(text):
-            case Ending.COMPLETE if is_believed:
-                return self.complete_ms if min(verdicts) >= self.sure_probability else self.likely_ms
-            case Ending.BRIEF if is_believed:
+        how_it_ends = self._ending(text)
+        if verdicts[-1] < self.complete_probability:
+            is_sentence = text is not None and how_it_ends in _SENTENCES
+            return self.incomplete_ms if self.doubted_ms is None or not is_sentence else self.doubted_ms
+        was_always_sure = min(verdicts) >= self.sure_probability
+        never_disbelieved = min(verdicts) >= self.complete_probability
+        is_sure = verdicts[-1] >= self.sure_probability and never_disbelieved
+        match how_it_ends:
+            case Ending.QUESTION | Ending.BRIEF_QUESTION if was_always_sure:
+                return self.complete_ms
+            case Ending.QUESTION if is_sure:
+                return self.settled_ms
+            case Ending.STATEMENT if was_always_sure:
+                return self.statement_ms
+            case Ending.QUESTION | Ending.STATEMENT:
+                return self.likely_ms
+            case Ending.BRIEF_QUESTION | Ending.BRIEF_STATEMENT:
                 return self.brief_ms
-            case Ending.COMPLETE | Ending.BRIEF if text is not None and self.doubted_ms is not None:
-                return max(self.doubted_ms, self.brief_ms)
-            case Ending.OPEN if is_believed:
+            case Ending.OPEN:
                 return self.open_ms
-            case Ending.DICTATED if is_believed:
+            case Ending.DICTATED:
                 return self.dictated_ms
-            case Ending.DANGLING if is_believed:
+            case Ending.DANGLING:
                 return self.dangling_ms
-            case _:
-                return self.incomplete_ms
 
     def _ending(self, text: str | None) -> Ending:
         if text is None:
-            return Ending.COMPLETE
-        return ending(text, dangling=self.dangling_words, numerals=self.numerals)
+            return Ending.QUESTION
+        return ending(
+            text, dangling=self.dangling_words, question_ends=self.question_ends, numerals=self.numerals
+        )
 
 
 def means_interruption(text: str, backchannels: Collection[str]) -> bool:

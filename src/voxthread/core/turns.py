@@ -368,10 +368,12 @@ class TurnMachine(ReplySteps):
         self._enter(_S.OVERLAP, {Deadline.GRACE: now + self._policy.stt_grace_ms})
 
     def transcript_overlap(self, fact: inputs.TranscriptUpdated, now: int) -> None:
+        """A first word is often misheard ("So" of "Oh, okay"): before the caller stops it takes two."""
         self.transcript_updated(fact, now)
         utterance = self._live_utterance()
         has_stopped = utterance.is_final and utterance.ended_ms is not None
-        if has_stopped or means_interruption(utterance.text, self._policy.backchannels):
+        is_first_word = " " not in utterance.text
+        if has_stopped or (not is_first_word and means_interruption(utterance.text, self._policy.backchannels)):
             self._judge_overlap(utterance, now)
 
     def transcription_failed_overlap(self, fact: inputs.TranscriptionFailed, now: int) -> None:
