@@ -237,3 +237,15 @@ async def test_whisper_an_utterance_over_30_s_is_transcribed_whole(
     [final] = await transcripts(stt, frames_of(speech), FLUSH)
     stt.close()
     assert jiwer.wer(words(" ".join(said)), words(final.text)) < 0.12
+
+
+def test_whisper_digits_dictated_in_a_poor_voice_are_not_dropped(
+    whisper: WhisperModel, skip_loudly: SkipLoudly
+) -> None:
+    """In its short window it makes "5.5, 0.1, 1." of this."""
+    need_espeak(skip_loudly)
+    spoken = np.concatenate(
+        [say(text, "en-gb-x-rp+m3") for text in ("It is five five five,", "zero one double one.")]
+    )
+    heard = whisper.transcribe(spoken)
+    assert heard.count("5") + heard.lower().count("five") == 3

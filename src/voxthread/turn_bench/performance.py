@@ -64,7 +64,7 @@ class Outcome:
     heard: str
     """What was answered, or taken for the caller's words."""
     reference: str
-    """What the same model hears with its full window; empty where no words are counted."""
+    """What the same model hears of the same audio with its full window; empty where no words are counted."""
     is_cut_in: bool
     """The agent was audible inside the turn."""
     latency_ms: int | None
@@ -146,7 +146,7 @@ def _outcome(scene: Scene, heard: Heard, whisper: Decoder) -> Outcome:
         pause_ms=line.longest_pause_ms,
         said=line.text,
         heard=" ".join(_texts(heard)),
-        reference=_reference(scene, whisper) if is_turn else "",
+        reference=_reference(heard, whisper) if is_turn else "",
         is_cut_in=bool(inside),
         latency_ms=after[0] - to_ms if is_turn and after and to_ms is not None and not inside else None,
         is_interrupted=any(isinstance(event, AgentInterrupted) for _, event in heard.events),
@@ -172,8 +172,7 @@ def _hold_ms(sounding_ms: Sequence[int], from_ms: int) -> int | None:
     return next((before + 20 - from_ms for before, after in gaps if after - before > _HOLD_QUIET_MS), None)
 
 
-def _reference(scene: Scene, whisper: Decoder) -> str:
+def _reference(heard: Heard, whisper: Decoder) -> str:
     """Padded to the longest piece, speech gets the full window."""
-    speech = scene.speech[:LONGEST_PIECE_SAMPLES]
-    background = np.resize(scene.background, len(speech))
-    return whisper.transcribe(np.pad(speech + background, (0, LONGEST_PIECE_SAMPLES - len(speech))))
+    speech = heard.speech()[:LONGEST_PIECE_SAMPLES]
+    return whisper.transcribe(np.pad(speech, (0, LONGEST_PIECE_SAMPLES - len(speech))))

@@ -4,9 +4,10 @@ Two things make the short window safe. The encoder's states of *silence*, taken 
 appended to those of the speech, so that the decoder sees the long quiet end it was trained to stop at;
 without them it says a fifth of short utterances twice, with them hardly any, and errs no more than with the
 full window (120 clips of four synthetic voices: 7.3 % of words wrong, full window 8.8 %). And a text that
-still looks like a replay is decoded once more with the full window.
+still looks like a replay, or is doubted, is decoded once more with the full window.
 """
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,12 @@ _UNSURE_LOG_PROBABILITY = -1.0
 _GUESS_LOG_PROBABILITY = -2.0
 """Clicks, hums, breath, beeps and noise score -2 to -3.6 a token, the shortest words -1.5 (measured)."""
 
+_DOUBTED_LOG_PROBABILITY = -0.7
+_DOUBTED_FROM_SAMPLES = 2 * SPEECH_RATE_HZ
+"""Of 9 dictated numbers that score less a token in the short window the full one writes 5 better and none
+worse, most of all digits said twice ("5.5, 0.1" of "five five five, oh one"); other sentences hardly ever score
+so little (`voxthread bench turns`). Single words do even when they are right."""
+
 
 class WhisperModel:
     """A CTranslate2 Whisper directory (model.bin, config.json, vocabulary, tokenizer.json), loaded and warm.
@@ -66,10 +73,10 @@ class WhisperModel:
         if not len(samples) or np.abs(samples).max() < _SILENCE_PEAK:
             return ""
         try:
-            text, is_complete = self._decode(samples, self._encode_short(samples))
-            if is_complete and not ends_in_replay(text):
-                return text
-            return self._decode(samples, self._encode(_padded(samples, FULL_WINDOW_SAMPLES)))[0]
+            short = self._decode(samples, self._encode_short(samples))
+            if short.is_complete and not ends_in_replay(short.text) and not _is_doubted(short, len(samples)):
+                return short.text
+            return self._decode(samples, self._encode(_padded(samples, FULL_WINDOW_SAMPLES))).text
         except RuntimeError as error:
             raise TranscriptionError("stt.inference", f"Whisper failed: {error}", retryable=True) from error
 
@@ -92,8 +99,7 @@ class WhisperModel:
         """Encoder states, shape (1, 20 ms positions, width)."""
         return np.asarray(self._model.encode(_storage(log_mel(window)[None]), to_cpu=True))
 
-    def _decode(self, samples: FloatSamples, states: NDArray[np.float32]) -> tuple[str, bool]:
-        """The text, and whether the decoder ended it itself instead of running into the limit."""
+    def _decode(self, samples: FloatSamples, states: NDArray[np.float32]) -> "_Decoded":
         room = _SPARE_TOKENS + _TOKENS_PER_SECOND * len(samples) // SPEECH_RATE_HZ
         result = self._model.generate(
             _storage(states),
@@ -104,10 +110,27 @@ class WhisperModel:
             return_no_speech_prob=True,
         )[0]
         if _is_noise(result):
-            return "", True
+            return _Decoded(text="", is_complete=True, score=0.0)
         tokens = result.sequences_ids[0]
         text = self._tokenizer.decode(tokens, skip_special_tokens=True).strip()
-        return text if any(map(str.isalnum, text)) else "", len(tokens) < room
+        return _Decoded(
+            text=text if any(map(str.isalnum, text)) else "",
+            is_complete=len(tokens) < room,
+            score=result.scores[0],
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Decoded:
+    text: str
+    is_complete: bool
+    """The decoder ended it itself instead of running into the limit."""
+    score: float
+    """Mean log probability of its tokens."""
+
+
+def _is_doubted(decoded: _Decoded, samples: int) -> bool:
+    return samples >= _DOUBTED_FROM_SAMPLES and decoded.score < _DOUBTED_LOG_PROBABILITY
 
 
 def _is_noise(result: Any) -> bool:
