@@ -15,6 +15,9 @@ from voxthread.core.failures import VoiceError
 _GRACE_S = 3
 """For requests under way when the server stops."""
 
+_KEEP_ALIVE_S = 20
+"""Longer than clients keep a connection (httpx: 5 s): one that is closed just as a DELETE comes loses it."""
+
 _HSTS = ("Strict-Transport-Security", "max-age=31536000")
 
 _MAX_SOCKET_MESSAGE_BYTES = 1024 * 1024
@@ -87,6 +90,7 @@ async def open_http(app: ASGIApp, config: HttpConfig, bound: socket.socket) -> A
             ssl_certfile=config.tls_cert,
             ssl_keyfile=config.tls_key,
             timeout_graceful_shutdown=_GRACE_S,
+            timeout_keep_alive=_KEEP_ALIVE_S,
         )
     )
     async with anyio.create_task_group() as tasks:
