@@ -107,7 +107,7 @@ async def _churn(load: Load, tracks: Tracks, tell: Tell) -> dict[str, Any]:
     first = max(1, round(total * _CHURN_FIRST / CHURNED_AT_ONCE)) * CHURNED_AT_ONCE
     usages: list[Usage] = []
     done = 0
-    async with staged("voxthread", load, tracks) as stage:
+    async with staged("voxthread", load, tracks, keeps_heard=False) as stage:
         for upto in (CHURNED_AT_ONCE, first, total):
             tell(f"opening and closing sessions: {done} of {total} ...")
             await stage.callers.ask("churn", calls=upto - done, at_once=CHURNED_AT_ONCE)

@@ -21,7 +21,7 @@ async def run(plan: ServerPlan) -> None:
     place = take_place(plan.core, is_realtime=plan.is_realtime)
     config = read_config()
     async with open_bus(plan.bus_url, config.bus) as bus, anyio.create_task_group() as tasks:
-        owner = StubOwner(bus, read_file(plan.tracks_file, Tracks).reply)
+        owner = StubOwner(bus, read_file(plan.tracks_file, Tracks).reply, keeps_heard=plan.keeps_heard)
         await tasks.start(owner.run)
 
         async def write_heard(file: str) -> dict[str, Any]:

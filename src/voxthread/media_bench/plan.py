@@ -57,6 +57,8 @@ class ServerPlan(msgspec.Struct, frozen=True, kw_only=True):
     max_sessions: int
     core: int | None = None
     is_realtime: bool = True
+    keeps_heard: bool = True
+    """Keep what callers say, to be asked for."""
     keeps_audio: bool = False
     """Also of a server that hands on decoded audio: keep it, not only when it came."""
 

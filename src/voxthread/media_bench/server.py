@@ -45,7 +45,7 @@ async def run(plan: ServerPlan) -> None:
         anyio.create_task_group() as tasks,
     ):
         if is_alone:
-            owner = StubOwner(bus, read_file(plan.tracks_file, Tracks).reply)
+            owner = StubOwner(bus, read_file(plan.tracks_file, Tracks).reply, keeps_heard=plan.keeps_heard)
             await tasks.start(owner.run)
 
         async def tell_usage() -> dict[str, Any]:

@@ -85,7 +85,7 @@ class Stage:
 
 @asynccontextmanager
 async def staged(
-    stack: Stack, load: Load, tracks: Tracks, *, keeps_audio: bool = False
+    stack: Stack, load: Load, tracks: Tracks, *, keeps_heard: bool = True, keeps_audio: bool = False
 ) -> AsyncIterator[Stage]:
     """Raises `BenchError`."""
     server_core, caller_core = cores()
@@ -98,6 +98,7 @@ async def staged(
             bus_url=load.bus_url,
             max_sessions=max(load.sessions, 2 * CHURNED_AT_ONCE),
             core=server_core,
+            keeps_heard=keeps_heard,
             keeps_audio=keeps_audio,
         )
         owner = None

@@ -49,11 +49,12 @@ class _Reply:
 
 
 class StubOwner:
-    """Of all partitions."""
+    """Of all partitions. Without `keeps_heard` it forgets what it hears."""
 
-    def __init__(self, bus: Bus, reply: Sequence[bytes]) -> None:
+    def __init__(self, bus: Bus, reply: Sequence[bytes], *, keeps_heard: bool) -> None:
         self._bus = bus
         self._reply = reply
+        self._keeps_heard = keeps_heard
         self._replies: list[dict[str, _Reply]] = [{} for _ in range(bus.partitions)]
         # Three lists, because the garbage collector would look at tuples, in the process that is measured.
         self._sessions: list[str] = []
@@ -86,9 +87,10 @@ class StubOwner:
     async def _take(self, partition: int, stored: StoredRecord) -> None:
         session_id, value = stored.record.key, stored.record.value
         if is_audio(value):
-            self._at_us.append(instant_us())
-            self._sessions.append(session_id)
-            self._values.append(value)
+            if self._keeps_heard:
+                self._at_us.append(instant_us())
+                self._sessions.append(session_id)
+                self._values.append(value)
             return
         match decode_in_fact(value).fact:
             case PeerConnected():
