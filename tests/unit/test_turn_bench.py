@@ -211,6 +211,7 @@ def test_figures_count_each_kind_by_what_it_can_show() -> None:
             replace(TURN, latency_ms=None),
             replace(TURN, kind=Kind.BACKCHANNELS, latency_ms=None, is_interrupted=True, hold_ms=150),
             replace(TURN, kind=Kind.INTERRUPTIONS, latency_ms=None, hold_ms=140),
+            replace(TURN, kind=Kind.DOUBLE_TALK, latency_ms=None, hold_ms=140),
         ]
     )
     assert [shown[name]["k"] for name in ("cut_in", "missed_end")] == [1, 1]
@@ -224,4 +225,5 @@ def test_figures_count_each_kind_by_what_it_can_show() -> None:
         ["missed_end"],
         ["false_interruption"],
         ["missed_interruption"],
+        ["missed_over_echo"],
     ]
