@@ -7,7 +7,7 @@ from pathlib import Path
 
 # The roots of people's, machines' and build systems' directories, and the settings and hosts of indexes.
 _FORBIDDEN = re.compile(
-    r"(?<![\w./:}-])/(?:home|root|Users|mnt|opt|srv|tmp|work|workspace)/\w"
+    r"(?<![\w./:}-])/(?:home|root|Users|mnt|opt(?!/homebrew/)|srv|tmp|work|workspace)/\w"
     r"|pypi\.org|pythonhosted\.org|registry\.npmjs\.org"
     r"|--(?:extra-)?index-url|--find-links"
 )

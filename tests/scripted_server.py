@@ -36,8 +36,9 @@ BRISK: Mapping[str, Any] = {
     "dictated_endpoint_ms": 96,
     "dangling_endpoint_ms": 96,
     "incomplete_endpoint_ms": 400,
+    "speculate": False,
 }
-"""Turns that end soon, for voices that never pause to think."""
+"""Turns that end soon, for voices that never pause to think; and a script is not asked for what is not said."""
 
 _LOWEST_HZ = 300.0
 _STEP_HZ = 8.0
