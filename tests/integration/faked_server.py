@@ -59,8 +59,12 @@ class Served:
 
 @asynccontextmanager
 async def serve_scripted(engines: Engines, **sections: dict[str, Any]) -> AsyncIterator[Served]:
-    """A server on a free port of loopback; `sections` of its configuration by name."""
-    config = Config(**{"http": {"port": 0}, **sections})  # type: ignore[arg-type]
+    """A server on a free port of loopback; `sections` of its configuration by name.
+
+    What is scripted is said once, so it is not asked for before it is to be said.
+    """
+    turn = {"speculate": False, **sections.pop("turn", {})}
+    config = Config(**{"http": {"port": 0}, "turn": turn, **sections})  # type: ignore[arg-type]
     bound = bind(config.http)
     async with open_server(config, engines) as server, open_http(server.http, config.http, bound):
         yield Served(url_of(config.http, bound), server)
