@@ -64,6 +64,6 @@ def _bind_if_free(config: HttpConfig) -> socket | None:
 
 
 def _spare_the_clock() -> None:
-    """Keep what was loaded out of later collections, which hold up all calls (measured: 65 ms before, 34 after)."""
+    """Keep what was loaded out of later collections, which hold up all calls (65 ms measured, 34 with this)."""
     gc.collect()
     gc.freeze()
