@@ -78,7 +78,8 @@ class WhisperModel:
             if not is_suspect and not _is_doubted(short, len(samples)):
                 return short.text
             full = self._decode(samples, self._encode(_padded(samples, FULL_WINDOW_SAMPLES)))
-            return full.text if is_suspect or full.score > short.score else short.text
+            is_likelier = full.is_complete and full.score > short.score
+            return full.text if is_suspect or is_likelier else short.text
         except RuntimeError as error:
             raise TranscriptionError("stt.inference", f"Whisper failed: {error}", retryable=True) from error
 
