@@ -251,6 +251,8 @@ class Session:
                 self._replying.resume(effect, sent_ms=past.sent_ms)
             elif not isinstance(effect, do.StartTranscription):
                 await self._perform(effect)
+        if self._machine.live_turn_id is None:  # what the owner before had prepared went with it
+            self._preparation.start(self._machine.history, turn.utterance.text if turn.utterance else "")
         await self._save()
 
     async def _save(self) -> None:
