@@ -27,7 +27,7 @@ ASKED: Final = (
     ("hotel", "When is breakfast served?"),
     ("chat", "What is the capital of France?"),
     ("hotel", "How much does parking cost?"),
-    ("hotel", "Can I bring my dog?"),
+    ("hotel", "Do you have wheelchair access?"),
     ("chat", "How many days are there in a year?"),
 )
 """Agent and question, short ones: a row is twenty calls."""
