@@ -21,7 +21,7 @@ pytest.register_assert_rewrite("contract")
 
 SkipLoudly = Callable[[str, str], NoReturn]
 
-settings.register_profile("default", max_examples=25, deadline=None)
+settings.register_profile("default", max_examples=20, deadline=None)
 settings.register_profile("deep", max_examples=2_000, deadline=None)
 settings.register_profile("ci", settings.get_profile("default"), derandomize=True)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE") or ("ci" if IN_CI else "default"))
