@@ -56,6 +56,7 @@ def kill_all(cluster: Cluster) -> None:
 
 
 def write(bus: str, result: dict[str, Any]) -> bool:
+    result.pop("log", None)  # a path of this machine
     for row in result["rows"]:
         row["runs"] = [{k: v for k, v in run.items() if k not in TEXTS} for run in row["runs"]]
     path = RESULTS / f"chaos_{bus}.json"
