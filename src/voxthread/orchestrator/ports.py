@@ -108,7 +108,9 @@ class Agent(Protocol):
     def reply(self, history: Sequence[Message], utterance: str) -> AsyncIterator[str]:
         """Stream the answer to `utterance`; `history` is what was said and heard before it.
 
-        Closing the iterator stops the reply. Raise `VoiceError` for a failure the caller should hear of.
+        Closing the iterator stops the reply. With speculation on, as it is unless the configuration says
+        otherwise, that also happens to replies nobody hears, because the caller went on speaking; and whoever
+        takes a call over asks again for the reply it was at. Raise `VoiceError` for a failure the caller should hear of.
         """
         ...
 
