@@ -110,7 +110,8 @@ class Agent(Protocol):
 
         Closing the iterator stops the reply. With speculation on, as it is unless the configuration says
         otherwise, that also happens to replies nobody hears, because the caller went on speaking; and whoever
-        takes a call over asks again for the reply it was at. Raise `VoiceError` for a failure the caller should hear of.
+        takes a call over asks again for the reply it was at. Raise `VoiceError` for a failure the caller should
+        hear of.
         """
         ...
 
