@@ -38,8 +38,6 @@ class Asking:
     """The holes of one source."""
 
     def __init__(self) -> None:
-        self.asked = 0
-        self.recovered = 0
         self._highest: int | None = None
         self._shortest_trip_ms: int | None = None
         self._holes: dict[int, _Hole] = {}
@@ -72,9 +70,7 @@ class Asking:
             return False
         # What comes sooner than an answer could was only late.
         soonest_ms = hole.asked_ms + (self._shortest_trip_ms or 0) * 3 // 4
-        is_answer = hole.times_asked > 0 and now_ms >= soonest_ms
-        self.recovered += is_answer
-        return is_answer
+        return hole.times_asked > 0 and now_ms >= soonest_ms
 
     def due(self, now_ms: int, *, round_trip_ms: int | None, jitter_ms: int) -> list[int]:
         """Sequence numbers to ask for now; `round_trip_ms` is None while it is not known."""
@@ -95,5 +91,4 @@ class Asking:
             if now_ms >= ripe_ms:
                 hole.asked_ms, hole.times_asked = now_ms, hole.times_asked + 1
                 due.append(place & 0xFFFF)
-        self.asked += len(due)
         return due

@@ -75,6 +75,8 @@ class RtpLink:
         self.sent_packets = 0
         self.received_packets = 0
         self.other_packets = 0
+        self.recovered_packets = 0
+        """Lost packets that came when they were asked for, of whatever source."""
         self.last_arrival_us: int | None = None
         self._payload_type = payload_type
         self._on_packet = on_packet
@@ -105,11 +107,6 @@ class RtpLink:
     def is_flooded(self) -> bool:
         """Whether the peer has sent far more than a call has."""
         return self._wire.is_flooded
-
-    @property
-    def recovered_packets(self) -> int:
-        """Lost packets that came when they were asked for."""
-        return self._asking.recovered
 
     @property
     def resent_packets(self) -> int:
@@ -186,6 +183,7 @@ class RtpLink:
         encoder to know how the line is."""
         asking, trip_ms = self._asking, self.round_trip_ms
         is_answer = asking.arrived(packet.sequence, now_ms, round_trip_ms=trip_ms)
+        self.recovered_packets += is_answer
         if asking.has_holes:
             due = asking.due(now_ms, round_trip_ms=trip_ms, jitter_ms=reception.jitter_ms)
             if due:
