@@ -30,6 +30,7 @@ from voxthread.orchestrator.ending import Ending
 from voxthread.orchestrator.inbox import Arrived, Inbox, Item
 from voxthread.orchestrator.journal import Journal
 from voxthread.orchestrator.listening import Listening
+from voxthread.orchestrator.log_writer import append_patiently
 from voxthread.orchestrator.phrases import Phrases
 from voxthread.orchestrator.ports import Engines
 from voxthread.orchestrator.preparing import Preparation
@@ -40,7 +41,7 @@ from voxthread.orchestrator.speaking import Filler
 from voxthread.wire import facts
 from voxthread.wire.audio import AudioRecord
 from voxthread.wire.claims import SessionRelease, encode_claim
-from voxthread.wire.log import Bus, Stream
+from voxthread.wire.log import Bus, Record, Stream
 from voxthread.wire.snapshots import SessionSnapshot, encode_snapshot, encode_tombstone
 from voxthread.wire.stamp import Stamp
 
@@ -135,6 +136,8 @@ class Session:
         """Live the call, from its beginning or from where the log leaves it, until it is over and written."""
         try:
             await self._log.open()
+            if self._past is None:  # before anything else of it: a successor then finds what was already told
+                await append_patiently(self._host.bus, Stream.STATE, self._place.partition, self._snapshot())
             async with anyio.create_task_group() as writers:
                 writers.start_soon(self._log.run)
                 await self._live_and_close()
@@ -207,15 +210,18 @@ class Session:
         return self._heard_of_media_ms + self._host.call.media_silence_ms
 
     async def _begin(self) -> None:
-        await self._journal.publish(
-            events.SessionCreated(
-                agent=self._opened.agent, partition=self._place.partition, via=self._opened.via
-            )
-        )
-        if self._opened.frontend_session_id is not None:
-            await self._journal.publish(events.SessionBound())
+        await self._announce()
         await self._record_start(self._host.now(), ())
         await self._save()
+
+    async def _announce(self) -> None:
+        """Tell the first events of the session, or those that its first owner did not live to tell."""
+        created = events.SessionCreated(
+            agent=self._opened.agent, partition=self._place.partition, via=self._opened.via
+        )
+        first = [created, events.SessionBound()] if self._opened.frontend_session_id is not None else [created]
+        for event in first[self._journal.event_seq :]:
+            await self._journal.publish(event)
 
     async def _record_start(self, now: int, effects: Sequence[do.Effect]) -> None:
         await self._journal.record(MachineStarted(policy=self._host.turn), now, self._in_position, effects)
@@ -225,6 +231,7 @@ class Session:
     async def _resume(self, past: Recovered) -> None:
         """Say what the last owner did not live to say, hear again what only it had heard, and go on."""
         now = self._host.now()
+        await self._announce()
         for event in past.unpublished:
             await self._journal.publish(event)
         gap_ms = max(0, now - max(past.turn.at_ms, past.snapshot.at_ms))
@@ -257,30 +264,31 @@ class Session:
 
     async def _save(self) -> None:
         """Write down what the next owner needs, behind everything that led to it."""
+        await self._log.state.put(self._snapshot())
+        self._saved_at_ms = self._host.now()
+
+    def _snapshot(self) -> Record:
         audio_position = self._audio_position
         if audio_position is None:
             audio_position = self._ear.warm_position
         has_reply = self._machine.live_turn_id is not None
-        await self._log.state.put(
-            encode_snapshot(
-                SessionSnapshot(
-                    session_id=self._place.session_id,
-                    epoch=self._place.epoch,
-                    opened=self._opened,
-                    turn=self._machine.snapshot(),
-                    event_seq=self._journal.event_seq,
-                    input_seq=self._journal.input_seq,
-                    events_position=self._log.events.position,
-                    in_position=self._in_position,
-                    audio_position=self._in_position + 1 if audio_position is None else audio_position,
-                    out_position=self._log.reply_position if has_reply else self._log.out.position,
-                    frontend_session_id=self._journal.bound_frontend_session_id,
-                    has_greeted=self._has_greeted,
-                    at_ms=self._host.now(),
-                )
+        return encode_snapshot(
+            SessionSnapshot(
+                session_id=self._place.session_id,
+                epoch=self._place.epoch,
+                opened=self._opened,
+                turn=self._machine.snapshot(),
+                event_seq=self._journal.event_seq,
+                input_seq=self._journal.input_seq,
+                events_position=self._log.events.position,
+                in_position=self._in_position,
+                audio_position=self._in_position + 1 if audio_position is None else audio_position,
+                out_position=self._log.reply_position if has_reply else self._log.out.position,
+                frontend_session_id=self._journal.bound_frontend_session_id,
+                has_greeted=self._has_greeted,
+                at_ms=self._host.now(),
             )
         )
-        self._saved_at_ms = self._host.now()
 
     # -- what comes in ---------------------------------------------------------------------------------
 
