@@ -3,7 +3,7 @@
 import signal
 import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
 
 import anyio
@@ -12,6 +12,8 @@ import pytest
 from anyio.abc import Process
 
 from kafka.brokers import free_ports
+from voxthread.bus.sqlite import SqliteBus
+from voxthread.wire.log import Stream
 
 pytestmark = pytest.mark.integration
 
@@ -40,13 +42,23 @@ async def is_open(port: int) -> None:
             await anyio.sleep(0.02)
 
 
+async def has_tried_the_port(worker_id: str, log_file: Path) -> None:
+    """Wait for the first heartbeat of the process, which looks for its port before it opens the log."""
+    async with SqliteBus(log_file) as bus, aclosing(bus.read(Stream.CONTROL, 0, 0)) as records:
+        async for stored in records:
+            if stored.record.key == worker_id:
+                return
+
+
 @pytest.mark.anyio
 async def test_media_process_killed_spare_takes_its_port(tmp_path: Path) -> None:
     (port,) = free_ports(1)
     with anyio.fail_after(40):
         async with media_process(port, tmp_path / "log.db") as first:
             await is_open(port)
-            async with media_process(port, tmp_path / "log.db", "--spare") as spare:
+            options = ("--spare", "--worker-id", "spare_1")
+            async with media_process(port, tmp_path / "log.db", *options) as spare:
+                await has_tried_the_port("spare_1", tmp_path / "log.db")
                 first.kill()
                 await first.wait()
                 await is_open(port)

@@ -20,7 +20,6 @@ from voxthread.observability.logs import get_logger
 
 log = get_logger(__name__)
 
-
 _ASK_AGAIN_S = 0.05
 
 
@@ -34,7 +33,7 @@ async def run_media(config: Config, agent_file: Path | None, worker_id: str, *, 
     agents = [path.stem for path in agent_files(agent_file)]
     entrance = Entrance(whip_cors(config.http.cors_origins))
     async with AsyncExitStack() as stack:
-        bound = _bind_if_free(config.http) if is_spare else bind(config.http)
+        bound = _listen_if_free(config.http) if is_spare else bind(config.http)
         if bound is not None:
             await stack.enter_async_context(open_http(entrance, config.http, bound))
         bus = await stack.enter_async_context(open_shared_bus(config, entrance.wait_for))
@@ -45,7 +44,7 @@ async def run_media(config: Config, agent_file: Path | None, worker_id: str, *, 
         _spare_the_clock()
         while bound is None and not stop.is_set():  # another process has it, of whose end no event tells
             await anyio.sleep(_ASK_AGAIN_S)
-            bound = _bind_if_free(config.http)
+            bound = _listen_if_free(config.http)
             if bound is not None:
                 await stack.enter_async_context(open_http(entrance, config.http, bound))
         if bound is not None:
@@ -56,11 +55,18 @@ async def run_media(config: Config, agent_file: Path | None, worker_id: str, *, 
         entrance.close()
 
 
-def _bind_if_free(config: HttpConfig) -> socket | None:
+def _listen_if_free(config: HttpConfig) -> socket | None:
+    """The port is taken by who listens: two processes may both have bound it (SO_REUSEADDR)."""
     try:
-        return bind(config)
+        bound = bind(config)
     except ListenError:
         return None
+    try:
+        bound.listen()
+    except OSError:
+        bound.close()
+        return None
+    return bound
 
 
 def _spare_the_clock() -> None:
