@@ -4,15 +4,12 @@ import secrets
 from typing import Annotated, Final, Literal
 
 import typer
-from rich.console import Console
 
 from voxthread.chaos.plan import Phase
-from voxthread.cli.terminal import AsJson, ConfigFile, config_of, fail, print_result, progress, run
+from voxthread.cli.terminal import AsJson, ConfigFile, config_of, fail, print_result, print_table, progress, run
 
 CALLS: Final = 20
 CALLERS: Final = 10
-WIDEST: Final = 1_000
-"""On a narrow terminal or a pipe the lines grow, and no figure is cut."""
 
 Kill = Annotated[
     Literal["orchestrator", "media", "serve", "broker", "random"] | None,
@@ -73,9 +70,7 @@ def chaos(
         result = run(lambda: run_random(options, calls or CALLERS, minutes, watcher))
     else:
         result = run(lambda: run_kill(options, Target(kill), How(signal), watcher))
-    figures = figures_table(result.get("rows", [result]))
-    wanted = progress.measure(figures, options=progress.options.update(max_width=WIDEST)).maximum
-    Console(stderr=True, highlight=False, width=max(progress.width, wanted)).print(figures)
+    print_table(figures_table(result.get("rows", [result])), on_stderr=True)
     if as_json:
         print_result(result, as_json)
     if not result["passed"]:

@@ -84,8 +84,8 @@ def print_result(result: dict[str, Any], as_json: bool) -> None:
         Console(highlight=False).print_json(data=result)
 
 
-def print_table(table: Table) -> None:
-    """Ids are there to be copied: on a narrow terminal or a pipe the lines grow, and nothing is cut."""
-    console = Console(highlight=False)
+def print_table(table: Table, *, on_stderr: bool = False) -> None:
+    """Ids and figures are there to be copied: on a narrow terminal or a pipe the lines grow, nothing is cut."""
+    console = Console(stderr=on_stderr, highlight=False)
     wanted = console.measure(table, options=console.options.update(max_width=_WIDEST)).maximum
-    Console(highlight=False, width=max(console.width, wanted)).print(table)
+    Console(stderr=on_stderr, highlight=False, width=max(console.width, wanted)).print(table)
