@@ -3,6 +3,7 @@
 import inspect
 from pathlib import Path
 
+import anyio
 import pytest
 from aioice.ice import ICE_COMPLETED, CandidatePair, Connection, StunProtocol
 from aiortc import (
@@ -15,6 +16,7 @@ from aiortc import (
 )
 
 from voxthread.media import aiortc_seams
+from voxthread.media.ports import bind_sockets
 
 pytestmark = pytest.mark.contract
 
@@ -65,6 +67,29 @@ async def test_the_connecting_of_ice_is_made_of_the_parts_that_the_seams_put_tog
         assert part in source, "aioice connects in another way now: compare `aiortc_seams._hurry` with it"
     assert ICE_COMPLETED == 1
     await connection.close()
+
+
+async def bound_ice() -> tuple[RTCIceGatherer, RTCIceTransport]:
+    gatherer = RTCIceGatherer(iceServers=[])
+    await aiortc_seams.gather_at(gatherer, bind_sockets(["127.0.0.1"], None))
+    return gatherer, RTCIceTransport(gatherer)
+
+
+@pytest.mark.anyio
+async def test_what_asks_for_consent_ends_with_the_connection() -> None:
+    ends = [await bound_ice(), await bound_ice()]
+    ends[0][0]._connection.ice_controlling = True
+    async with anyio.create_task_group() as tasks:
+        for (gatherer, _), (_, ice) in (ends, ends[::-1]):
+            for candidate in gatherer.getLocalCandidates():
+                await ice.addRemoteCandidate(candidate)
+            tasks.start_soon(ice.start, gatherer.getLocalParameters())
+    for _, ice in ends:
+        assert ice.state == "completed"
+        consent = ice._connection._query_consent_task
+        assert not consent.done()
+        await ice.stop()
+        assert consent.cancelled()
 
 
 def test_a_certificate_makes_its_own_tls_context() -> None:

@@ -129,7 +129,8 @@ def _hurry(connection: Connection) -> None:
                 pair.task.cancel()
         if outcome != ICE_COMPLETED:
             raise ConnectionError("ICE negotiation failed")
-        consent = asyncio.get_running_loop().create_task(connection.query_consent())
+        # aioice owns it: `close`, which every peer's end calls, cancels it and waits for it, and wants a task.
+        consent = asyncio.create_task(connection.query_consent())  # noqa: TID251
         connection._query_consent_task = consent  # noqa: SLF001
 
     async def pace() -> None:
