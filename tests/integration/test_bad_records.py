@@ -10,8 +10,9 @@ import anyio
 import pytest
 from anyio.abc import TaskGroup
 
+from faked_call import BLUE_HZ, RED_HZ, until
 from integration.fake_media import FakeMedia, tone_packets
-from integration.test_poison import BLUE_HZ, RED_HZ, dead_letters, heard_by, kept, scripted, until
+from poisoned_call import dead_letters, heard_by, kept, killing_engines
 from voxthread.app.media_role import open_media
 from voxthread.app.orchestrator_role import open_orchestrator
 from voxthread.bus.memory import MemoryBus
@@ -48,7 +49,7 @@ class Calls:
 
         async def own() -> None:
             with scope:
-                async with open_orchestrator(Config(), self.bus, scripted(), worker_id):
+                async with open_orchestrator(Config(), self.bus, killing_engines(), worker_id):
                     ready.set()
                     await anyio.sleep_forever()
 
@@ -62,7 +63,7 @@ class Calls:
 
     async def ask(self, media: FakeMedia, number: int) -> None:
         media.speak(tone_packets(BLUE_HZ if number % 2 else RED_HZ, 600))
-        await until(self.bus, media.session_id, events.AgentSpeechStopped, number)
+        await until(self.bus, events.AgentSpeechStopped, number, session_id=media.session_id)
 
 
 @asynccontextmanager
@@ -85,17 +86,7 @@ async def calls() -> AsyncIterator[Calls]:
 def bad_records(good: list[StoredRecord]) -> Iterator[Record]:
     """Of the victim's and of nobody: garbage, unknown versions, bad ids, old epochs, doubles, out of order."""
     for key in (VICTIM_ID, "", "session_1_x", "\x00" * 10, "x" * 2_000, "partition-0", "attempt-", "0"):
-        for value in (
-            b"\xff\xfe",
-            b"{",
-            b"{}",
-            b"[]",
-            b"null",
-            b'{"v": 99}',
-            b'{"v": 1}',
-            b"\x01",
-            b"\x02" * 30,
-        ):
+        for value in GARBAGE:
             yield Record(key, value)
             yield Record(key, value, (("ce_type", b"user.transcript"),))
     yield Record(VICTIM_ID, b"{" + b" " * (RECORD_MAX_BYTES - 100))
@@ -118,7 +109,7 @@ async def test_bad_records_everywhere_both_calls_and_the_next_go_on_also_with_an
         await at.ask(at.victim, 2)
         await at.ask(at.bystander, 2)
         at.owners["orchestrator_1"].cancel()
-        await until(at.bus, BYSTANDER_ID, events.OrchestratorTakeover)
+        await until(at.bus, events.OrchestratorTakeover, session_id=BYSTANDER_ID)
         await at.ask(at.bystander, 3)
         await at.ask(at.victim, 3)
         await at.call(FakeMedia(at.bus, LATER_ID, 0))
@@ -145,7 +136,7 @@ async def test_records_changed_at_random_the_other_call_goes_on_also_with_anothe
                 )
         await at.ask(at.bystander, 2)
         at.owners["orchestrator_1"].cancel()
-        await until(at.bus, BYSTANDER_ID, events.OrchestratorTakeover)
+        await until(at.bus, events.OrchestratorTakeover, session_id=BYSTANDER_ID)
         await at.ask(at.bystander, 3)
         await at.call(FakeMedia(at.bus, LATER_ID, 0))
 

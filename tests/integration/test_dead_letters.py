@@ -10,8 +10,9 @@ import pytest
 import structlog
 from typer.testing import CliRunner
 
+from faked_call import RED_HZ, until
 from integration.fake_media import tone_packets
-from integration.test_poison import GUILTY_ID, RED_HZ, heard_by, scene, until
+from poisoned_call import GUILTY_ID, heard_by, scene
 from voxthread.app.dead_letters import DeadLetterError, DeadLetters
 from voxthread.bus.memory import MemoryBus
 from voxthread.bus.sqlite import SqliteBus
@@ -40,10 +41,10 @@ async def put_aside(bus: Bus, record: Record, *, stream: Stream = Stream.IN, err
 async def test_text_put_aside_of_a_live_session_is_answered_when_tried_again_and_once_only() -> None:
     async with scene() as at:
         letters = DeadLetters(at.bus)
-        await until(at.bus, GUILTY_ID, events.SessionConnected)
+        await until(at.bus, events.SessionConnected, session_id=GUILTY_ID)
         position = await put_aside(at.bus, said("What is green"))
         row = await letters.retry(position)
-        await until(at.bus, GUILTY_ID, events.AgentSpeechStopped)
+        await until(at.bus, events.AgentSpeechStopped, session_id=GUILTY_ID)
         assert await heard_by(at.bus, GUILTY_ID) == ["You asked What is green. That I know."]
         assert [each["retried_as"] for each in await letters.listed()] == [row["retried_as"]]
         with pytest.raises(DeadLetterError, match=r"dlq\.retried_already"):
@@ -52,12 +53,12 @@ async def test_text_put_aside_of_a_live_session_is_answered_when_tried_again_and
 
 async def test_speech_put_aside_of_a_live_session_is_heard_as_if_it_were_spoken_now() -> None:
     async with scene() as at:
-        await until(at.bus, GUILTY_ID, events.SessionConnected)
+        await until(at.bus, events.SessionConnected, session_id=GUILTY_ID)
         audio = AudioRecord(epoch=0, seq=1, timestamp=0, packets=tuple(tone_packets(RED_HZ, 3_000)))
         position = await put_aside(at.bus, Record(GUILTY_ID, encode_audio(audio)), error="poison.utterance")
         assert (await DeadLetters(at.bus).shown(position, is_revealed=True))["content"]["duration_ms"] >= 3_000
         await DeadLetters(at.bus).retry(position)
-        await until(at.bus, GUILTY_ID, events.AgentSpeechStopped)
+        await until(at.bus, events.AgentSpeechStopped, session_id=GUILTY_ID)
         assert await heard_by(at.bus, GUILTY_ID) == ["You asked What is red. That I know."]
 
 

@@ -8,8 +8,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from faked_call import SESSION_ID, orchestrator, story, until
 from integration.fake_media import FakeMedia, tone_packets
-from integration.test_takeover import SESSION_ID, orchestrator, story, until
 from voxthread.app.entrance import Entrance
 from voxthread.app.pulse import Pulse
 from voxthread.bus.memory import MemoryBus
@@ -37,7 +37,7 @@ async def call_on_a_full_log(after: type[events.Event], count: int, *, speaks: b
     """The disk is full once that was told so often."""
     bus = FillingBus(1)
     media = FakeMedia(bus, SESSION_ID, 0)
-    async with orchestrator(bus, 1, CallPolicy(closing_notice=NOTICE)), anyio.create_task_group() as tasks:
+    async with orchestrator(bus, 1, call=CallPolicy(closing_notice=NOTICE)), anyio.create_task_group() as tasks:
         tasks.start_soon(media.run)
         await media.open("repeater")
         await until(bus, events.AgentSpeechStopped, 1)

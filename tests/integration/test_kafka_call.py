@@ -9,8 +9,8 @@ from uuid import uuid4
 import anyio
 import pytest
 
+from faked_call import QUESTIONS, SESSION_ID, Repeater, engines_of
 from integration.fake_media import FakeMedia, tone_packets
-from integration.test_takeover import QUESTIONS, Repeater, ToneSpeechToText
 from kafka.brokers import Broker, Cluster
 from voxthread.app.orchestrator_role import open_orchestrator
 from voxthread.bus.kafka import KafkaBus
@@ -18,13 +18,9 @@ from voxthread.bus.kafka_settings import KafkaSettings
 from voxthread.config import Config
 from voxthread.core import events
 from voxthread.core.owners import PartitionClaim
-from voxthread.engines.codec.opus import OpusDecoder, OpusEncoder
 from voxthread.media.outbox import Outbox
 from voxthread.observability.clock import now_ms
-from voxthread.orchestrator.ports import Engines
 from voxthread.sessions.attendance import Attendance
-from voxthread.testing.listening import EnergyVoiceActivity, ScriptedEndOfTurn
-from voxthread.testing.speaking import ToneTextToSpeech
 from voxthread.wire import facts
 from voxthread.wire.audio import AudioRecord, decode_audio, is_audio
 from voxthread.wire.claims import decode_claim
@@ -33,7 +29,6 @@ from voxthread.wire.log import Bus, Record, StoredRecord, Stream
 
 pytestmark = [pytest.mark.integration, pytest.mark.anyio, pytest.mark.timeout(180)]
 
-SESSION_ID = "session_1753590741399040_5cc15fe6"
 OUTAGE_S = 10
 ANSWER_MS = 3_000
 """After an outage of that length; what was said in a longer one is written at five times its speed."""
@@ -75,18 +70,6 @@ class ThroughOutbox:
 
     async def head(self, stream: Stream, partition: int) -> int:
         return await self._bus.head(stream, partition)
-
-
-def engines() -> Engines:
-    return Engines(
-        stt=ToneSpeechToText(),
-        tts=ToneTextToSpeech(ms_per_character=20),
-        end_of_turn=ScriptedEndOfTurn(0.9),
-        open_voice_activity=EnergyVoiceActivity,
-        open_decoder=OpusDecoder,
-        open_encoder=OpusEncoder,
-        agents={"repeater": Repeater()},
-    )
 
 
 class Call:
@@ -131,8 +114,9 @@ async def two_orchestrators(servers: str) -> AsyncIterator[tuple[Call, Bus]]:
     settings = KafkaSettings(servers=servers, topic_prefix=f"{uuid4().hex[:8]}.")
     async with AsyncExitStack() as stack:
         buses = [await stack.enter_async_context(KafkaBus(settings, 1)) for _ in range(3)]
+        repeating = engines_of({"repeater": Repeater()})
         for name, bus in zip("ab", buses, strict=False):
-            await stack.enter_async_context(open_orchestrator(Config(), bus, engines(), name))
+            await stack.enter_async_context(open_orchestrator(Config(), bus, repeating, name))
         call, attendance = Call(buses[2]), Attendance(buses[2])
         async with anyio.create_task_group() as tasks:
             for run in (call.media.run, call.outbox.run, call.follow, attendance.run):

@@ -3,8 +3,8 @@
 import anyio
 import pytest
 
+from faked_call import SESSION_ID, TURN, Call, orchestrator, story, until
 from integration.fake_media import FakeMedia, tone_packets
-from integration.test_takeover import SESSION_ID, TURN, Call, orchestrator, story, until
 from voxthread.bus.memory import MemoryBus
 from voxthread.core import events
 from voxthread.wire import facts

@@ -6,42 +6,34 @@ wrote `hotel_by_voice` of a call with the real models; in `quarantined` the agen
 """
 
 import sys
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import anyio
-import numpy as np
 
-from integration.fake_media import RATE_HZ, FakeMedia, tone_packets
-from integration.test_takeover import until
+from faked_call import SESSION_ID, ToneSpeechToText, engines_of, orchestrator, until
+from integration.fake_media import FakeMedia, tone_packets
 from voxthread.agent import load_agent
 from voxthread.app.engine_room import agent_files
 from voxthread.bus.memory import MemoryBus
 from voxthread.core import events
-from voxthread.core.audio import PcmFrame
 from voxthread.core.endpointing import EndpointPolicy
-from voxthread.core.speech import SpeechPolicy
-from voxthread.core.transcripts import Flush, Transcript
 from voxthread.core.turn_state import TurnPolicy
-from voxthread.engines.codec.opus import OpusDecoder, OpusEncoder
-from voxthread.observability.clock import now_ms
 from voxthread.orchestrator.ports import Engines
 from voxthread.orchestrator.recording import read_session
 from voxthread.orchestrator.recovery import until_now
-from voxthread.orchestrator.runner import Orchestrator
-from voxthread.sessions.invalid_ids import InvalidIds
-from voxthread.testing.listening import EnergyVoiceActivity, ScriptedEndOfTurn
-from voxthread.testing.speaking import ScriptedLanguageModel, ToneTextToSpeech
+from voxthread.testing.speaking import ScriptedLanguageModel
 from voxthread.wire import facts
 from voxthread.wire.log import Stream
 
-SESSION_ID = "session_1753590741399040_5cc15fe6"
 RECORDINGS = Path(__file__).with_name("recordings")
 SNAPSHOT = Path(__file__).with_name("snapshot_1.json")
 
 BREAKFAST, PARKING, WAIT, MM_HM = 400, 700, 1_000, 1_600
 """Hertz of the tones that callers speak in."""
+
+HALF_HEARD_S = 0.6
+"""How long a reply plays before the caller speaks over it."""
 
 WORDS = {
     BREAKFAST: "What time is breakfast?",
@@ -56,33 +48,11 @@ TURN = TurnPolicy(
 )
 
 
-class Tones:
-    """Hears each tone as the words it stands for, so that the same audio is always the same words."""
-
-    async def transcribe(self, audio: AsyncIterable[PcmFrame | Flush]) -> AsyncIterator[Transcript]:
-        heard = bytearray()
-        async for item in audio:
-            if isinstance(item, PcmFrame):
-                heard += item.pcm
-            else:
-                samples = np.frombuffer(bytes(heard), "<i2").astype(np.float64)
-                spectrum = np.abs(np.fft.rfft(samples))
-                tone_hz = float(np.fft.rfftfreq(len(samples), 1 / RATE_HZ)[spectrum.argmax()])
-                yield Transcript(text=WORDS[min(WORDS, key=lambda hz: abs(hz - tone_hz))], final=True, end_ms=0)
-
-
 def faked_engines() -> Engines:
     """The agent is the hotel, the models are not."""
     name, make = load_agent(agent_files(None)[0])
-    return Engines(
-        stt=Tones(),
-        tts=ToneTextToSpeech(ms_per_character=15),
-        end_of_turn=ScriptedEndOfTurn(0.9),
-        open_voice_activity=EnergyVoiceActivity,
-        open_decoder=OpusDecoder,
-        open_encoder=OpusEncoder,
-        agents={name: make(ScriptedLanguageModel(["You are welcome."]))},
-    )
+    agent = make(ScriptedLanguageModel(["You are welcome."]))
+    return engines_of({name: agent}, ToneSpeechToText(WORDS), ms_per_character=15)
 
 
 class Call:
@@ -98,7 +68,7 @@ class Call:
         epoch = 0
         while True:
             epoch += 1
-            async with owner(self.bus, epoch):
+            async with orchestrator(self.bus, epoch, faked_engines(), turn=TURN):
                 await self._killed.wait()
                 self._killed = anyio.Event()
 
@@ -108,22 +78,15 @@ class Call:
     def speak(self, tone_hz: int, duration_ms: int = 600) -> None:
         self.media.speak(tone_packets(tone_hz, duration_ms))
 
+    async def ask_about_breakfast(self) -> None:
+        """Until the answer begins."""
+        self.speak(BREAKFAST)
+        await self.next(events.AgentSpeechStarted)
+
     async def next(self, kind: type[events.Event]) -> None:
         """Until it has happened once more than it was waited for."""
         self._seen[kind] = self._seen.get(kind, 0) + 1
         await until(self.bus, kind, self._seen[kind])
-
-
-@asynccontextmanager
-async def owner(bus: MemoryBus, epoch: int) -> AsyncIterator[None]:
-    made = Orchestrator(
-        bus, faked_engines(), invalid_ids=InvalidIds(), turn=TURN, speech=SpeechPolicy(), now=now_ms
-    )
-    async with anyio.create_task_group() as tasks:
-        await tasks.start(made.run)
-        made.take(0, epoch)
-        yield
-        tasks.cancel_scope.cancel()
 
 
 async def hold(script: Callable[[Call], Awaitable[None]], bus: MemoryBus | None = None) -> MemoryBus:
@@ -150,16 +113,14 @@ async def hotel(call: Call) -> None:
 
 
 async def barge_in(call: Call) -> None:
-    call.speak(BREAKFAST)
-    await call.next(events.AgentSpeechStarted)
+    await call.ask_about_breakfast()
     call.speak(WAIT, 1_200)
     await call.next(events.AgentInterrupted)
     await call.next(events.AgentSpeechStopped)
 
 
 async def backchannel(call: Call) -> None:
-    call.speak(BREAKFAST)
-    await call.next(events.AgentSpeechStarted)
+    await call.ask_about_breakfast()
     call.speak(MM_HM, 300)
     await call.next(events.AgentSpeechResumed)
     await call.next(events.AgentSpeechStopped)
@@ -167,8 +128,7 @@ async def backchannel(call: Call) -> None:
 
 async def takeover(call: Call) -> None:
     """In the middle of the agent's sentence, and of the caller's."""
-    call.speak(BREAKFAST)
-    await call.next(events.AgentSpeechStarted)
+    await call.ask_about_breakfast()
     call.kill_owner()
     await call.next(events.AgentSpeechStopped)
     call.speak(PARKING, 900)
@@ -180,8 +140,7 @@ async def takeover(call: Call) -> None:
 
 async def resumed_line(call: Call) -> None:
     """The media process dies while the agent speaks."""
-    call.speak(BREAKFAST)
-    await call.next(events.AgentSpeechStarted)
+    await call.ask_about_breakfast()
     call.media.die()
     await call.media.resume()
     await call.next(events.SessionResumed)
@@ -207,9 +166,8 @@ async def snapshot_in_overlap() -> bytes:
     """The state of a call while the caller speaks over a reply half heard, as it is on the log."""
 
     async def speak_over(call: Call) -> None:
-        call.speak(BREAKFAST)
-        await call.next(events.AgentSpeechStarted)
-        await anyio.sleep(0.6)
+        await call.ask_about_breakfast()
+        await anyio.sleep(HALF_HEARD_S)
         call.speak(WAIT, 2_000)
         await call.next(events.AgentSpeechHeld)
 

@@ -8,7 +8,8 @@ import anyio
 import pytest
 from typer.testing import CliRunner
 
-from replay.calls import RECORDINGS, SESSION_ID
+from faked_call import SESSION_ID
+from replay.calls import RECORDINGS
 from voxthread.bus.sqlite import SqliteBus
 from voxthread.cli import main
 from voxthread.core import events

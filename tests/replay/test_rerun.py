@@ -4,7 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from replay.calls import BREAKFAST, PARKING, SESSION_ID, WORDS, Call, barge_in, faked_engines, hold
+from faked_call import SESSION_ID
+from replay.calls import BREAKFAST, PARKING, WORDS, Call, barge_in, faked_engines, hold
 from voxthread.app.recorded_caller import Await, Pause, script_of
 from voxthread.app.rerun import compared, hold_again
 from voxthread.config import Config

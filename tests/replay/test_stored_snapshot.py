@@ -7,9 +7,9 @@ import anyio
 import msgspec
 import pytest
 
-from integration.fake_media import FakeMedia
-from integration.test_takeover import story, until
-from replay.calls import SESSION_ID, SNAPSHOT, TURN, WAIT, owner, tone_packets
+from faked_call import SESSION_ID, orchestrator, story, until
+from integration.fake_media import FakeMedia, tone_packets
+from replay.calls import SNAPSHOT, TURN, WAIT, faked_engines
 from voxthread.bus.memory import MemoryBus
 from voxthread.core import events
 from voxthread.core.turn_state import Reply, State
@@ -77,8 +77,10 @@ async def until_played(bus: MemoryBus, reply: Reply) -> None:
 
 @asynccontextmanager
 async def owned(bus: MemoryBus, epoch: int) -> AsyncIterator[None]:
+    """The clock goes on from when the snapshot was written: the call is not as old as the file."""
+    age_ms = now_ms() - decode_snapshot(stored_snapshot()).at_ms
     with anyio.fail_after(20):
-        async with owner(bus, epoch):
+        async with orchestrator(bus, epoch, faked_engines(), turn=TURN, now=lambda: now_ms() - age_ms):
             yield
 
 
