@@ -26,7 +26,7 @@ async def main(file: str, worker_id: str) -> None:
             worker_id,
             on_granted=lambda partition, epoch, is_orphan: say("granted", partition, epoch, now_ms()),
             on_lost=lambda partition: say("lost", partition, now_ms()),
-            sessions=lambda: 0,
+            sessions=dict,
         )
         await tasks.start(claims.run)
         claims.set_ready(True)

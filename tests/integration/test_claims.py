@@ -54,9 +54,9 @@ class Fleet:
             del owned[partition]
             self._changed.set()
 
-        def sessions() -> int:
-            self._changed.set()  # asked for each heartbeat: a good time to look whether things are as awaited
-            return len(owned)
+        def sessions() -> dict[int, int]:
+            self._changed.set()  # asked at each heartbeat: a good time to look whether things are as awaited
+            return dict.fromkeys(owned, 1)
 
         claims = PartitionClaims(
             bus or self.bus, worker_id, on_granted=on_granted, on_lost=on_lost, sessions=sessions

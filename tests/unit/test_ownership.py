@@ -295,6 +295,19 @@ def test_an_id_used_again_owns_nothing_of_its_earlier_life() -> None:
     assert not any(isinstance(change, Lost) for change in again.told)
 
 
+def test_a_worker_gives_partitions_without_calls_first() -> None:
+    world, (worker,) = settled(1)
+    occupied = sorted(worker.ownership.held)[1:]
+    given: list[int] = []
+    for now in range(world.now, world.now + 1_000, 50):
+        for name in (worker.id, "other"):
+            beat = Heartbeat(worker_id=name, at_ms=now, is_first=False, is_ready=True)
+            worker.ownership.handle_control(beat, now)
+        effects = worker.ownership.handle_deadline(now, occupied)
+        given += [effect.partition for effect in effects if isinstance(effect, PartitionRelease)]
+    assert given == [min(worker.ownership.held)]
+
+
 def test_nothing_is_claimed_before_the_claims_are_read() -> None:
     worker = Ownership("w", 1)
     worker.catch_up_to(2)

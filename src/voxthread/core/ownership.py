@@ -166,8 +166,11 @@ class Ownership:
             return 0
         return self._beat_at_ms if self._look_at_ms is None else min(self._beat_at_ms, self._look_at_ms)
 
-    def handle_deadline(self, now: int) -> list[Effect]:
-        """What to append now: partition changes to `voxthread.claims`, the rest to `voxthread.control`."""
+    def handle_deadline(self, now: int, occupied: Collection[int] = ()) -> list[Effect]:
+        """What to append now: partition changes to `voxthread.claims`, the rest to `voxthread.control`.
+
+        `occupied` partitions have calls, which balance moves last.
+        """
         effects: list[Effect] = [
             DeathNotice(worker_id=worker_id, by=self._worker_id) for worker_id in self._silent
         ]
@@ -184,7 +187,7 @@ class Ownership:
             )
             effects += self._repeat(now)
         if self._look_at_ms is not None and now >= self._look_at_ms:
-            effects += self._look(now)
+            effects += self._look(now, occupied)
         return effects
 
     def _repeat(self, now: int) -> list[PartitionHold]:
@@ -200,7 +203,7 @@ class Ownership:
             for partition, epoch in self._held.items()
         ]
 
-    def _look(self, now: int) -> list[PartitionClaim | PartitionRelease]:
+    def _look(self, now: int, occupied: Collection[int]) -> list[PartitionClaim | PartitionRelease]:
         """Decide everything anew, and when to look again if nothing happens until then."""
         self._look_at_ms = None
         if self._is_draining:
@@ -219,7 +222,7 @@ class Ownership:
             return []
         if not orphans:
             self._orphans.clear()
-            return self._give(loads, now)
+            return self._give(loads, now, occupied)
         self._line_up(orphans, ready, loads, now)
         return self._claim_due(now)
 
@@ -279,7 +282,9 @@ class Ownership:
             self._look_no_later_than(orphan.claim_at_ms)
         return claims
 
-    def _give(self, loads: Mapping[str, int], now: int) -> list[PartitionClaim | PartitionRelease]:
+    def _give(
+        self, loads: Mapping[str, int], now: int, occupied: Collection[int]
+    ) -> list[PartitionClaim | PartitionRelease]:
         """One partition of the one who has most, each round: all see alike who that is and that it is over."""
         match giver_and_taker(loads):
             case (self._worker_id, taker):
@@ -293,7 +298,8 @@ class Ownership:
             return []
         self._changed_ms = now
         self._look_no_later_than(now + self._policy.retry_ms)
-        return [self._release(max(self._held, key=lambda partition: score(taker, partition)))]
+        given = max(self._held, key=lambda partition: (partition not in occupied, score(taker, partition)))
+        return [self._release(given)]
 
     def _release_all(self, partitions: Collection[int], now: int) -> list[PartitionClaim | PartitionRelease]:
         self._orphans.clear()

@@ -34,7 +34,7 @@ class PartitionClaims:
 
     `on_granted(partition, epoch, is_orphan)` and `on_lost(partition)` are called on the event loop, for each
     partition in turn, the moment the log says so; they must not block. An orphan's owner has died.
-    `sessions` says how many run here.
+    `sessions` says how many run here, by partition.
     """
 
     def __init__(
@@ -44,7 +44,7 @@ class PartitionClaims:
         *,
         on_granted: Callable[[int, int, bool], None],
         on_lost: Callable[[int], None],
-        sessions: Callable[[], int],
+        sessions: Callable[[], Mapping[int, int]],
         policy: OwnershipPolicy | None = None,
         now: Callable[[], int] = clock.now_ms,
     ) -> None:
@@ -95,7 +95,8 @@ class PartitionClaims:
         wait_ms = self._ownership.deadline() - self._now()
         with anyio.move_on_after(max(0, wait_ms) / 1000):
             await self._woken.wait()
-        for effect in self._ownership.handle_deadline(self._now()):
+        occupied = [partition for partition, count in self._sessions().items() if count]
+        for effect in self._ownership.handle_deadline(self._now(), occupied):
             in_flight = "heartbeat" if isinstance(effect, Heartbeat) else effect
             if in_flight not in self._in_flight:
                 self._in_flight.add(in_flight)
@@ -193,7 +194,7 @@ class PartitionClaims:
     def _encoded(self, effect: Effect) -> tuple[Stream, Record]:
         match effect:
             case Heartbeat():
-                return Stream.CONTROL, encode_control(replace(effect, sessions=self._sessions()))
+                return Stream.CONTROL, encode_control(replace(effect, sessions=sum(self._sessions().values())))
             case DeathNotice():
                 log.warning("worker.silent", worker_id=effect.worker_id)
                 return Stream.CONTROL, encode_control(effect)

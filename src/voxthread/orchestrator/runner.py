@@ -53,8 +53,9 @@ class Orchestrator:
         self._owned: dict[int, tuple[OwnedPartition, anyio.CancelScope]] = {}
 
     @property
-    def sessions(self) -> int:
-        return sum(len(partition) for partition, _ in self._owned.values())
+    def sessions(self) -> dict[int, int]:
+        """How many run here, by partition."""
+        return {partition: len(owned) for partition, (owned, _) in self._owned.items()}
 
     async def run(self, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
         """`started` once partitions can be taken."""
