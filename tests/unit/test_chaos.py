@@ -145,7 +145,7 @@ def test_speech_to_text_that_changes_capitals_is_the_same_history() -> None:
         ({"heard_text": FREE + " " + FREE}, "2 sentences repeated"),
         ({"is_stuck": True}, "1 sessions stuck"),
         ({"history": CALM.history[:1]}, "history equal in 0.0"),
-        ({"sounds": ()}, "added_silence_ms p95 None, must be <= 300"),
+        ({"sounds": ()}, "added_silence_ms not measured: no call was struck where it shows; take more calls"),
     ],
 )
 def test_call_that_differs_breaches_what_is_demanded(changes: dict[str, object], breach: str) -> None:
@@ -184,7 +184,7 @@ def test_call_that_failed_breaches_its_row_and_says_why() -> None:
 def test_killed_supervisor_may_move_no_call_and_must_find_its_roles() -> None:
     row = row_of(Target.SERVE, How.KILL, [], 0)
     assert list(breaches(row, [replace(run(), adopted=False)])) == [
-        "reply_delay_ms p95 None, must be <= 1000",
+        "reply_delay_ms not measured: no call was struck where it shows; take more calls",
         "1 calls changed their owner",
         "a supervisor did not adopt the roles",
     ]
