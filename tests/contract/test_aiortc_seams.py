@@ -34,7 +34,7 @@ async def test_ice_and_dtls_have_the_names_the_seams_touch() -> None:
     assert connection._nominated == {}
     assert connection._closing is False
     assert connection._protocols == []
-    assert dtls._rx_srtp is dtls._tx_srtp is None
+    assert dtls._rx_srtp is dtls._tx_srtp is dtls._ssl is None
     assert dtls._role == "auto"
     dtls._set_role("server")
     assert dtls._role == "server"

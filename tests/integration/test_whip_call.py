@@ -2,10 +2,12 @@
 
 import asyncio
 import datetime
+import gc
 import itertools
 import os
 import socket
 import threading
+import weakref
 
 import anyio
 import pytest
@@ -13,6 +15,7 @@ from aiortc import RTCPeerConnection
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import rsa
+from OpenSSL import SSL
 
 from integration.whip_call import Caller, calling, stamp_of, whip_server
 from integration.whip_offers import fragment
@@ -163,6 +166,20 @@ async def test_deleted_session_says_so_and_leaves_nothing_behind() -> None:
         ]
     await anyio.lowlevel.checkpoint()
     assert asyncio.all_tasks() == tasks
+
+
+async def test_ended_call_frees_what_openssl_kept_for_it_without_a_garbage_collection() -> None:
+    gc.collect()
+    gc.disable()
+    try:
+        async with whip_server() as server, calling(server) as (_caller, response):
+            connections = [weakref.ref(each) for each in gc.get_objects() if isinstance(each, SSL.Connection)]
+            await server.http.delete(response.headers["Location"])
+            await anyio.wait_all_tasks_blocked()
+            living = sum(connection() is not None for connection in connections)
+            assert (len(connections), living) == (2, 1)  # the caller's own is left
+    finally:
+        gc.enable()
 
 
 async def test_s02_caller_who_never_connects_is_gone_after_the_deadline() -> None:

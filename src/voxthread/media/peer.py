@@ -28,7 +28,7 @@ from aiortc import (
 )
 
 from voxthread.core.failures import MediaError
-from voxthread.media.aiortc_seams import gather_at, has_lost_consent, limit_data, take_dtls_role
+from voxthread.media.aiortc_seams import free_tls, gather_at, has_lost_consent, limit_data, take_dtls_role
 from voxthread.media.answer import LocalTransport, answer_direction, answer_nack, answer_setup, build_answer
 from voxthread.media.certificate import current_certificate
 from voxthread.media.datagrams import Allowance
@@ -70,6 +70,7 @@ async def open_peer(offer: Offer, settings: MediaSettings) -> AsyncIterator["Pee
         # Shielded: a cancelled session must still free its sockets and tell its peer goodbye.
         with anyio.move_on_after(_CLOSE_TIMEOUT_S, shield=True):
             async with contextlib.AsyncExitStack() as stack:
+                stack.callback(free_tls, dtls)
                 stack.push_async_callback(ice.stop)
                 stack.push_async_callback(dtls.stop)
                 if sctp is not None:
