@@ -24,6 +24,9 @@ CLAUSE = st.lists(
         "He walked to the river. The water was low. The water was",
         "Hello, how are you? How are you?",
         "Turn left. Turn left. And then stop.",
+        "The card number is 4242-4242-4242.",
+        "It is 555-0101",
+        "The card number is 4242424242424242",
     ],
 )
 def test_a_clause_said_again_is_suspected(text: str) -> None:
@@ -41,6 +44,8 @@ def test_a_clause_said_again_is_suspected(text: str) -> None:
         "Is it far? Is there a bus?",
         "My number is 415 5 5 5 5 5 0 1 2 3",
         "What I want is what I want",
+        "The code is 1122333.",
+        "It is 4242 Main Street, room 7",
     ],
 )
 def test_other_texts_are_not(text: str) -> None:
