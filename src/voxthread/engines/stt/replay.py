@@ -19,7 +19,7 @@ def ends_in_replay(text: str) -> bool:
     """Whether some tail of `text` begins, at a clause, to say an earlier clause again.
 
     The tail may stop short of the end of what it repeats, or go on past it; at least two words agree. Digits
-    need no clause: "4242" may have been "42" (of 60 dictated numbers 7.6 % of words wrong, 14.6 % without this).
+    need no clause: "4242" may have been "42" (60 dictated numbers: 7.6 % of words wrong, 14.6 % without).
     """
     if _ends_in_repeated_digits(text):
         return True
