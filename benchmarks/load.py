@@ -25,6 +25,9 @@ from voxthread.config import read_config
 
 RESULT = Path("benchmarks/results/load.json")
 IDLE_S = 20
+QUIET_PERCENT = 20
+QUIET_S = 5
+SETTLE_TIMEOUT_S = 120
 SESSIONS = 10
 PERIOD_S = 20
 ROUNDS = 4
@@ -44,7 +47,18 @@ class Cpu:
         return round(100 * used_s / (time.monotonic() - self._at_s), 1)
 
 
+async def settled(server: Served) -> None:
+    """Return when spares have loaded their models and what a greeting leads to has been prepared."""
+    with anyio.fail_after(SETTLE_TIMEOUT_S):
+        while True:
+            cpu = Cpu(server)
+            await anyio.sleep(QUIET_S)
+            if cpu.percent() < QUIET_PERCENT:
+                return
+
+
 async def idle_percent(server: Served) -> float:
+    await settled(server)
     cpu = Cpu(server)
     await anyio.sleep(IDLE_S)
     return cpu.percent()

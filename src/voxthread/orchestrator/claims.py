@@ -28,6 +28,10 @@ log = get_logger(__name__)
 _RETRY_S: Final = 0.2
 """From an error of the bus to the next try."""
 
+_ROUNDING_S: Final = 1e-6
+"""The clock of uvloop counts milliseconds: a deadline that rounding puts just behind one is polled for until
+the next (a hundred times, measured)."""
+
 
 class PartitionClaims:
     """The partitions of worker `worker_id`, an id best used for one process only.
@@ -93,7 +97,7 @@ class PartitionClaims:
     async def _keep_time(self, tasks: TaskGroup) -> None:
         self._woken = anyio.Event()
         wait_ms = self._ownership.deadline() - self._now()
-        with anyio.move_on_after(max(0, wait_ms) / 1000):
+        with anyio.move_on_after(max(0.0, wait_ms / 1000 - _ROUNDING_S)):
             await self._woken.wait()
         occupied = [partition for partition, count in self._sessions().items() if count]
         for effect in self._ownership.handle_deadline(self._now(), occupied):
