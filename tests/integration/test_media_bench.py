@@ -5,9 +5,9 @@ import pytest
 
 from voxthread.client.utterance import encode_utterance
 from voxthread.core.audio import SPEECH_RATE_HZ, PcmFrame
-from voxthread.media_bench.bench import measure
+from voxthread.media_bench.bench import measure, measure_lateness, measure_stack
 from voxthread.media_bench.plan import Conditions, Tracks
-from voxthread.media_bench.stage import Load
+from voxthread.media_bench.stage import Load, Stack
 
 pytestmark = [pytest.mark.integration, pytest.mark.anyio]
 
@@ -38,3 +38,16 @@ async def test_three_calls_on_a_bad_line_are_measured() -> None:
     assert result["unrecovered_fraction"] < 0.1
     assert result["post_to_media_ms"]["median"] > 0
     assert result["valid"] == (not result["invalid_because"])
+
+
+async def test_calls_beside_a_stranger_who_sends_rubbish_are_measured() -> None:
+    result = await measure_stack("voxthread", Load(sessions=2, seconds=1, rubbish_per_s=2_000), tracks())
+    assert result["rubbish_per_s"] == pytest.approx(2_000, rel=0.2)
+    assert result["packets"]["arrived"] == result["packets"]["counted"] > 0
+
+
+@pytest.mark.parametrize("stack", ["voxthread", "aiortc"])
+async def test_lateness_alone_is_measured_of_either_stack(stack: Stack) -> None:
+    result = await measure_lateness(stack, Load(sessions=2, seconds=1), tracks())
+    assert result["received_per_s"] == pytest.approx(100, rel=0.2)
+    assert result["late_fraction"] is not None

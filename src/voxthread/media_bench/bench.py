@@ -16,6 +16,7 @@ from voxthread.media_bench.recovery import listen_to_all, recovery_json, recover
 from voxthread.media_bench.stage import CHURNED_AT_ONCE, Load, Stack, staged
 from voxthread.media_bench.tracks import spoken_tracks
 from voxthread.media_bench.wer import measure_words, prepare_words
+from voxthread.media_bench.workers import Worker
 
 Tell = Callable[[str], None]
 
@@ -71,11 +72,12 @@ async def measure_stack(
         await stage.warm(_WARM_S)
         with_one = await stage.usage()
         setups_ms += await stage.open(load.sessions - 1)
-        await stage.warm(_WARM_S)
-        before = await stage.usage()
-        tell(f"{stack}: {load.sessions} calls for {load.seconds:g} s ...")
-        measured = await stage.measured(load.seconds)
-        after = await stage.usage()
+        async with stage.rubbish(load.rubbish_per_s) as stranger:
+            await stage.warm(_WARM_S)
+            before, rubbish = await stage.usage(), await _sent(stranger)
+            tell(f"{stack}: {load.sessions} calls for {load.seconds:g} s ...")
+            measured = await stage.measured(load.seconds)
+            after, rubbish = await stage.usage(), await _sent(stranger) - rubbish
         await stage.callers.ask("close")
         heard, places = await stage.heard(), stage.places
     invalid = figures.invalid_because(measured)
@@ -92,6 +94,35 @@ async def measure_stack(
         "rss_mb_per_session": _per_extra_session_mb(with_one, before, load.sessions),
         "post_to_media_ms": figures.spread(setups_ms),
         "places": places,
+        **({"rubbish_per_s": round(rubbish / load.seconds)} if load.rubbish_per_s else {}),
+    }
+
+
+async def _sent(stranger: Worker | None) -> int:
+    return 0 if stranger is None else int((await stranger.ask("sent"))["sent"])
+
+
+async def measure_lateness(
+    stack: Stack, load: Load, tracks: Tracks, *, tell: Tell = lambda line: None
+) -> dict[str, Any]:
+    """Of one server, how late and how busy it is, and nothing else: what callers say is not kept. Quicker.
+
+    Raises `BenchError`.
+    """
+    async with staged(stack, load, tracks, keeps_heard=False) as stage:
+        tell(f"{stack}: {load.sessions} calls for {load.seconds:g} s ...")
+        await stage.open(load.sessions)
+        await stage.warm(_WARM_S)
+        before = await stage.usage()
+        measured = await stage.measured(load.seconds)
+        after = await stage.usage()
+    invalid = figures.invalid_because(measured)
+    return {
+        "valid": not invalid,
+        "invalid_because": invalid,
+        **figures.cost(before, after, load.sessions),
+        **figures.lateness(measured),
+        "client_late_p99_ms": figures.client_late_p99_ms(measured),
     }
 
 

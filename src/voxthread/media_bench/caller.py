@@ -89,6 +89,12 @@ class Caller:
     def has_media(self) -> bool:
         return self.call.media_after_us is not None
 
+    @property
+    def server(self) -> tuple[str, int]:
+        """Where it sends to."""
+        assert self._answer is not None
+        return self._answer.address
+
     def connect(self, sdp: str, *, posted_us: int) -> None:
         """Begin the checks. Raises `BenchError`."""
         self._posted_us = posted_us

@@ -1,6 +1,7 @@
 """The process of the callers: `python -m voxthread.media_bench.callers PLAN`.
 
-Commands: `open`, `measure` (into a file, if one is named), `churn`, `close`.
+Commands: `open`, `port` (of the server, for one of the calls), `measure` (into a file, if one is named),
+`churn`, `close`.
 """
 
 import json
@@ -37,6 +38,9 @@ def obey(crowd: Crowd, *, command: str, **arguments: Any) -> dict[str, Any]:
         case "open":
             opened = crowd.open(arguments["calls"])
             return {"media_after_us": [caller.call.media_after_us for caller in opened]}
+        case "port":
+            host, port = crowd.port_of_one()
+            return {"host": host, "port": port}
         case "measure":
             measured = crowd.measure(arguments["seconds"])
             if "file" in arguments:

@@ -63,6 +63,10 @@ class Crowd:
     def close_all(self) -> None:
         self.close([*self._callers.values()])
 
+    def port_of_one(self) -> tuple[str, int]:
+        """The server's port of a call that stands."""
+        return next(iter(self._callers.values())).server
+
     def measure(self, seconds: float) -> Measured:
         """Call on for so long."""
         self._late_us = []
@@ -103,12 +107,12 @@ class Crowd:
         number, self._opened = self._opened, self._opened + 1
         conditions = self._conditions
         is_bad = conditions.loss or conditions.jitter_ms or conditions.round_trip_ms
-        track = number % len(self._tracks)
+        again, track = divmod(number, len(self._tracks))
         caller = Caller(
             self._identity,
             self._addresses,
             (track, self._tracks[track]),
-            BadLine(conditions, conditions.seed * 1_000_003 + number) if is_bad else None,
+            BadLine(conditions, (conditions.seed + again) * 1_000_003 + track) if is_bad else None,
             wait_us=int(self._opened * _GOLDEN % 1 * PACKET_US),
             nack=conditions.nack,
             later=self._later,

@@ -63,6 +63,15 @@ class ServerPlan(msgspec.Struct, frozen=True, kw_only=True):
     """Also of a server that hands on decoded audio: keep it, not only when it came."""
 
 
+class RubbishPlan(msgspec.Struct, frozen=True, kw_only=True):
+    """Where somebody who has nothing to do with it sends rubbish, and how much."""
+
+    host: str
+    port: int
+    per_s: int
+    core: int | None = None
+
+
 class Call(msgspec.Struct, kw_only=True):
     """One caller's call."""
 

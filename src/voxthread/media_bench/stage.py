@@ -16,6 +16,7 @@ from voxthread.media_bench.plan import (
     Conditions,
     Heard,
     Measured,
+    RubbishPlan,
     ServerPlan,
     Tracks,
     Usage,
@@ -37,6 +38,8 @@ class Load:
     sessions: int
     seconds: float
     conditions: Conditions = field(default_factory=Conditions)
+    rubbish_per_s: int = 0
+    """Datagrams that a stranger sends to the port of one of the calls."""
     bus_url: str = "memory"
     compares_aiortc: bool = False
     churned_sessions: int = 0
@@ -64,6 +67,18 @@ class Stage:
         """Milliseconds from each POST to the first media packet."""
         opened = await self.callers.ask("open", calls=calls)
         return [after_us / 1000 for after_us in opened["media_after_us"]]
+
+    @asynccontextmanager
+    async def rubbish(self, per_s: int) -> AsyncIterator[Worker | None]:
+        """Have a stranger, if anything, send so much on the callers' core, in what time they leave."""
+        if not per_s:
+            yield None
+            return
+        target = await self.callers.ask("port")
+        _, caller_core = cores()
+        plan = RubbishPlan(host=target["host"], port=target["port"], per_s=per_s, core=caller_core)
+        async with open_worker("rubbish", plan) as stranger:
+            yield stranger
 
     async def warm(self, seconds: float) -> None:
         await self.callers.ask("measure", seconds=seconds)

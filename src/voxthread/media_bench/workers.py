@@ -16,13 +16,14 @@ from anyio.abc import Process
 from anyio.streams.buffered import BufferedByteReceiveStream
 
 from voxthread.client.failures import BenchError
-from voxthread.media_bench.plan import CallerPlan, ServerPlan
+from voxthread.media_bench.plan import CallerPlan, RubbishPlan, ServerPlan
 
 _MAX_LINE_BYTES: Final = 1024 * 1024
 _STOP_S: Final = 15
 _START_S: Final = 60
 
 Command = Callable[..., Awaitable[dict[str, Any]]]
+Plan = CallerPlan | RubbishPlan | ServerPlan
 
 
 class Worker:
@@ -70,7 +71,7 @@ class Worker:
 
 
 @asynccontextmanager
-async def open_worker(module: str, plan: CallerPlan | ServerPlan) -> AsyncIterator[Worker]:
+async def open_worker(module: str, plan: Plan) -> AsyncIterator[Worker]:
     """The module of this package in a process of its own. Raises `BenchError`."""
     command = [sys.executable, "-m", f"voxthread.media_bench.{module}", msgspec.json.encode(plan).decode()]
     process = await anyio.open_process(
