@@ -53,6 +53,21 @@ class BusContract:
     hop_ms: ClassVar[float] = 20
     """Median from append to a waiting reader; an adapter that polls cannot meet a small one."""
 
+    async def test_waiting_readers_find_what_can_wait(self, bus: Bus, other_bus: Bus) -> None:
+        """Also one that has read up to it, and nothing else is appended."""
+        first = await bus.head(Stream.CONTROL, 0)
+        urgent, patient = Record("w", b"urgent"), Record("w", b"patient", can_wait=True)
+        async with anyio.create_task_group() as tasks:
+            for reader in (bus, other_bus):
+
+                async def follow(reader: Bus = reader) -> None:
+                    assert values(await take(reader, Stream.CONTROL, 0, first, 2)) == [b"urgent", b"patient"]
+
+                tasks.start_soon(follow)
+            await bus.append(Stream.CONTROL, 0, urgent)
+            await take(other_bus, Stream.CONTROL, 0, first, 1)
+            await bus.append(Stream.CONTROL, 0, patient)
+
     # -- what is stored ---------------------------------------------------------------------------------
 
     @pytest.mark.parametrize(

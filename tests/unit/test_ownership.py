@@ -357,16 +357,16 @@ def test_what_an_earlier_life_still_owned_is_released_by_one_that_leaves() -> No
 def test_the_first_heartbeat_is_repeated_until_it_is_heard() -> None:
     worker = Ownership("w", 1)
     (first,) = worker.handle_deadline(0)
-    (second,) = worker.handle_deadline(150)
+    (second,) = worker.handle_deadline(200)
     assert isinstance(first, Heartbeat)
     assert isinstance(second, Heartbeat)
     assert (first.is_first, second.is_first) == (True, True)
-    worker.handle_control(second, 151)
-    (third,) = worker.handle_deadline(300)
+    worker.handle_control(second, 201)
+    (third,) = worker.handle_deadline(400)
     assert isinstance(third, Heartbeat)
     assert not third.is_first
-    worker.handle_control(DeathNotice(worker_id="w", by="another"), 301)
-    assert worker.deadline() == 301
+    worker.handle_control(DeathNotice(worker_id="w", by="another"), 401)
+    assert worker.deadline() == 401
 
 
 @pytest.mark.parametrize("much", [OwnershipPolicy(repeat_ms=300), OwnershipPolicy(repeat_records=1)])

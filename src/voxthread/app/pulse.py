@@ -67,7 +67,7 @@ class Pulse:
             # Always as the first of a life: should others have taken it for dead, this one tells them better.
             beat = Heartbeat(worker_id=self._worker_id, at_ms=self._asked_ms, is_first=True, is_ready=False)
             try:
-                await self._bus.append(Stream.CONTROL, 0, encode_control(beat))
+                await self._bus.append(Stream.CONTROL, 0, encode_control(beat, can_wait=True))
             except BusError as error:
                 self._failure = BusError(error.code, error.detail, retryable=True)
             else:

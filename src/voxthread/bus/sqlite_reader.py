@@ -22,7 +22,7 @@ from voxthread.bus.wakes import Wakes
 from voxthread.core.failures import BusError
 from voxthread.wire.log import Record, StoredRecord
 
-LOOK_INTERVAL_S: Final = 0.2
+LOOK_INTERVAL_S: Final = 0.25
 """How often the thread asks SQLite whether anything was committed since, and then reads for everybody."""
 
 _BATCH_RECORDS: Final = 64
@@ -119,7 +119,7 @@ class SqliteReader:
             is_awaited = self._release(places)
         if is_awaited:
             self._wakes.ring()
-        self._wakes.tell(b"".join(self._numbers[place].to_bytes(2, "little") for place in places))
+        self._wakes.tell([self._numbers[place] for place in places])
 
     # -- in the thread ------------------------------------------------------------------------------------
 
@@ -127,7 +127,7 @@ class SqliteReader:
         look_at = 0.0
         while not self._stopping:
             hints = self._wakes.listen(max(0.0, look_at - monotonic()))
-            woken = {self._places[number] for hint in hints for number in _numbers(hint)}
+            woken = {self._places[number] for hint in hints for number in hint}
             if monotonic() >= look_at or len(hints) >= _MANY_HINTS:
                 look_at = monotonic() + LOOK_INTERVAL_S
                 if self._has_changed():
@@ -181,6 +181,7 @@ class SqliteReader:
     def _rows(self, reading: Reading) -> list[StoredRecord]:
         """What there is to read; nothing parks the reading."""
         place, position = reading.place, reading.position
+        self._wakes.await_place(self._numbers[place])
         woken = self._woken[place]
         rows, took_all = self._select(place, position)
         if rows and rows[0].position > position and not POLICIES[place[0]].compacted:
@@ -217,10 +218,6 @@ class SqliteReader:
         finally:
             cursor.close()
         return rows, True
-
-
-def _numbers(hint: bytes) -> list[int]:
-    return [int.from_bytes(hint[at : at + 2], "little") for at in range(0, len(hint), 2)]
 
 
 def _deliver(answers: Sequence[tuple[Reading | _Asking, list[StoredRecord] | int | BusError]]) -> None:

@@ -36,6 +36,7 @@ class _Append:
     place: Place
     columns: tuple[int, str, bytes | None, bytes]
     """Size, key, headers, value."""
+    can_wait: bool
     done: asyncio.Future[int]
 
 
@@ -74,7 +75,7 @@ class SqliteWriter:
         """
         headers = msgspec.msgpack.encode(record.headers) if record.headers else None
         columns = (size_bytes(record), record.key, headers, record.value)
-        append = _Append(place, columns, self._loop.create_future())
+        append = _Append(place, columns, record.can_wait, self._loop.create_future())
         with self._lock:
             if self._is_closed:
                 raise BusError("bus.closed", "the bus is closed")
@@ -126,7 +127,8 @@ class SqliteWriter:
             log.error("bus.append_failed", code=failure.code, detail=failure.detail, records=len(batch))
             self._loop.call_soon_threadsafe(_fail, batch, failure)
         else:
-            self._tell({append.place for append in batch})
+            if awaited := {append.place for append in batch if not append.can_wait}:
+                self._tell(awaited)
             self._loop.call_soon_threadsafe(_settle, batch, positions)
 
     def _commit(self, batch: Sequence[_Append], at_ms: int) -> list[int]:

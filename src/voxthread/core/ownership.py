@@ -19,7 +19,7 @@ from voxthread.core.workers import ControlRecord, DeathNotice, Heartbeat, Livene
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OwnershipPolicy:
     liveness: LivenessPolicy = field(default_factory=LivenessPolicy)
-    heartbeat_ms: int = 150
+    heartbeat_ms: int = 200
     rank_ms: int = 50
     """Whoever is second in line waits so long for the first to claim, the third twice as long."""
     retry_ms: int = 1_000

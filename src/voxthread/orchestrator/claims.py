@@ -198,7 +198,8 @@ class PartitionClaims:
     def _encoded(self, effect: Effect) -> tuple[Stream, Record]:
         match effect:
             case Heartbeat():
-                return Stream.CONTROL, encode_control(replace(effect, sessions=sum(self._sessions().values())))
+                beat = replace(effect, sessions=sum(self._sessions().values()))
+                return Stream.CONTROL, encode_control(beat, can_wait=not beat.is_first)
             case DeathNotice():
                 log.warning("worker.silent", worker_id=effect.worker_id)
                 return Stream.CONTROL, encode_control(effect)

@@ -68,7 +68,7 @@ class Watch:
             self._asked_ms = self._now()
             beat = Heartbeat(worker_id=self._worker_id, at_ms=self._asked_ms, is_first=True, is_ready=False)
             try:
-                await self._bus.append(Stream.CONTROL, 0, encode_control(beat))
+                await self._bus.append(Stream.CONTROL, 0, encode_control(beat, can_wait=True))
             except BusError as error:
                 log.debug("supervisor.unheard", code=error.code)
             else:

@@ -32,10 +32,11 @@ _decoder = msgspec.json.Decoder(_Envelope)
 _decoders = {name: msgspec.json.Decoder(kind) for name, kind in _TYPES.items()}
 
 
-def encode_control(record: ControlRecord) -> Record:
+def encode_control(record: ControlRecord, *, can_wait: bool = False) -> Record:
     key = str(record.partition) if isinstance(record, Suspicion) else record.worker_id
     data = msgspec.Raw(_encoder.encode(record))
-    return Record(key, _encoder.encode(_Envelope(kind=_KINDS[type(record)], data=data)))
+    value = _encoder.encode(_Envelope(kind=_KINDS[type(record)], data=data))
+    return Record(key, value, can_wait=can_wait)
 
 
 def decode_control(value: bytes) -> ControlRecord:

@@ -5,7 +5,7 @@ transactions. `tests/contract/bus_contract.py` is its executable form; every ada
 """
 
 from collections.abc import AsyncGenerator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
 
@@ -33,6 +33,8 @@ class Record:
     key: str
     value: bytes
     headers: tuple[tuple[str, bytes], ...] = ()
+    can_wait: bool = field(default=False, compare=False)
+    """Whether readers may find it a quarter of a second late: nobody is woken for it. Not stored."""
 
 
 @dataclass(frozen=True, slots=True)
