@@ -79,6 +79,19 @@ def test_silero_noise_is_not_taken_for_speech(silero: SileroModel, level: float)
     assert sum(probability > SPEECH for probability in found) < 3
 
 
+def test_silero_speech_after_silence_is_heard_as_by_one_just_opened(
+    silero: SileroModel, skip_loudly: SkipLoudly
+) -> None:
+    need_espeak(skip_loudly)
+    faint = np.random.default_rng(1).uniform(-0.002, 0.002, 10 * 16_000)
+    detector = silero.open()
+    probabilities(detector, say(SENTENCE))
+    assert set(probabilities(detector, faint)[20:]) == {0.0}, "without asking the network"
+    speech = say(SENTENCE)
+    speech = speech[np.argmax(np.abs(speech) > 0.01) :]
+    assert probabilities(detector, speech) == probabilities(silero.open(), speech)
+
+
 def test_silero_speech_after_music_is_noticed_as_soon_as_after_silence(
     silero: SileroModel, skip_loudly: SkipLoudly
 ) -> None:
