@@ -4,6 +4,7 @@ import gc
 from contextlib import AsyncExitStack
 from pathlib import Path
 from socket import socket
+from typing import Final
 
 import anyio
 
@@ -20,7 +21,8 @@ from voxthread.observability.logs import get_logger
 
 log = get_logger(__name__)
 
-_ASK_AGAIN_S = 0.05
+_ASK_AGAIN_S: Final = 0.25
+"""Should nobody say that the process which has the port is dead."""
 
 
 async def run_media(config: Config, agent_file: Path | None, worker_id: str, *, is_spare: bool = False) -> None:
@@ -42,8 +44,9 @@ async def run_media(config: Config, agent_file: Path | None, worker_id: str, *, 
         stop = await stack.enter_async_context(stop_signals())
         entrance.open(media.http, pulse.trouble)
         _spare_the_clock()
-        while bound is None and not stop.is_set():  # another process has it, of whose end no event tells
-            await anyio.sleep(_ASK_AGAIN_S)
+        while bound is None and not stop.is_set():
+            with anyio.move_on_after(_ASK_AGAIN_S):
+                await media.attendance.news()
             bound = _listen_if_free(config.http)
             if bound is not None:
                 await stack.enter_async_context(open_http(entrance, config.http, bound))

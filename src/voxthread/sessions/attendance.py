@@ -58,8 +58,13 @@ class Attendance:
     async def complete(self) -> None:
         """Wait until every partition is attended to."""
         while self.unready() is not None:
+            await self.news()
+
+    async def news(self) -> None:
+        """Wait for the next record about any process: it lives, it has died, what it owns."""
+        if self._changed.is_set():
             self._changed = anyio.Event()
-            await self._changed.wait()
+        await self._changed.wait()
 
     async def _follow(self, stream: Stream, take: Callable[[StoredRecord], None]) -> None:
         position: int | None = None
