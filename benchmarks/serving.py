@@ -9,7 +9,7 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,7 +45,7 @@ class Served:
 
 
 @contextmanager
-def serving(*options: str) -> Iterator[Served]:
+def serving(*options: str, command: Sequence[str] = (VOXTHREAD,)) -> Iterator[Served]:
     """`options` are those of `voxthread serve`. Exits if the server does not become ready."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -53,7 +53,7 @@ def serving(*options: str) -> Iterator[Served]:
     url = f"http://127.0.0.1:{port}"
     state_dir = tempfile.mkdtemp(prefix="voxthread-bench-")
     server = subprocess.Popen(
-        [VOXTHREAD, "serve", *options, "--port", str(port)],
+        [*command, "serve", *options, "--port", str(port)],
         env={**os.environ, "VOXTHREAD_STATE_DIR": state_dir},
         stdout=subprocess.DEVNULL,
     )
