@@ -18,7 +18,19 @@ def test_patience_grows_with_doubt() -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", "  ", "...", "Mm-hm.", "Right, right.", "Oh yeah!", "I see.", "NMM", "Mm, right", "Oh, I see, right."],
+    [
+        "",
+        "  ",
+        "...",
+        "Mm-hm.",
+        "Right, right.",
+        "Oh yeah!",
+        "I see.",
+        "NMM",
+        "Mm, right",
+        "Oh, I see, right.",
+        "Fuh-fuh, right.",
+    ],
 )
 def test_backchannels_and_noise_do_not_interrupt(text: str) -> None:
     assert not means_interruption(text, BACKCHANNELS)
@@ -26,7 +38,19 @@ def test_backchannels_and_noise_do_not_interrupt(text: str) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["Stop.", "No wait", "right, but what about parking", "5", "I see nothing", "hum a tune", "human", "no"],
+    [
+        "Stop.",
+        "No wait",
+        "right, but what about parking",
+        "5",
+        "I see nothing",
+        "hum a tune",
+        "human",
+        "no",
+        "uh-uh",
+        "Nuh-uh.",
+        "ah",
+    ],
 )
 def test_content_words_interrupt(text: str) -> None:
     assert means_interruption(text, BACKCHANNELS)

@@ -33,8 +33,8 @@ _BRIEF_QUESTION = range(2, 5)
 _LONGEST_PHRASE = 4
 """Words in a phrase of a word list, at most."""
 
-_HUM = re.compile(r"[mnhu'-]*m[mnhu'-]*")
-"""Lips closed: "mm-hm", however it is spelled."""
+_HUM = re.compile(r"[mnhu'-]*m[mnhu'-]*|[^\W_]?[ua]h-[^\W_][ua]h")
+"""Lips closed, "mm-hm" however it is spelled, or open, "uh-huh" however it is heard; "uh-uh" is a no."""
 
 
 class Ending(Enum):
