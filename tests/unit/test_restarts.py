@@ -15,6 +15,12 @@ def test_the_first_death_restarts_at_once() -> None:
     assert Restarts(POLICY).handle_death(1_000) == Restart(0, is_failing=False)
 
 
+def test_a_role_for_which_another_stands_in_waits_until_that_one_has_answered() -> None:
+    restarts = Restarts(POLICY)
+    assert restarts.handle_death(1_000, has_stand_in=True).delay_ms == POLICY.stand_in_ms
+    assert restarts.handle_death(5_000).delay_ms == POLICY.first_ms
+
+
 def test_deaths_in_a_row_restart_later_each_time_and_the_fifth_is_told() -> None:
     restarts = Restarts(POLICY)
     delays = [restarts.handle_death(at_ms) for at_ms in range(0, 6_000, 1_000)]

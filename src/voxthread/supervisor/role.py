@@ -19,7 +19,8 @@ _BEHIND_S: Final = 30
 class Role:
     """`spec` is None for one that still runs and is wanted no more.
 
-    `on_death(worker_id)` is called for each life that ends, at once; it must not block.
+    `on_death(worker_id)` is called for each life that ends, at once; it must not block. `has_stand_in(command)`
+    says whether any process of that command runs.
     """
 
     def __init__(
@@ -29,6 +30,7 @@ class Role:
         state: StateDir,
         *,
         on_death: Callable[[str], None],
+        has_stand_in: Callable[[str], bool],
         restarts: RestartPolicy,
         stop_patience_s: float,
         now: Callable[[], int],
@@ -37,6 +39,7 @@ class Role:
         self._spec = spec
         self._state = state
         self._on_death = on_death
+        self._has_stand_in = has_stand_in
         self._restarts = Restarts(restarts)
         self._stop_patience_s = stop_patience_s
         self._now = now
@@ -48,6 +51,10 @@ class Role:
     @property
     def stop_order(self) -> int:
         return self._spec.stop_order if self._spec is not None else 0
+
+    def runs(self, command: str) -> bool:
+        """Whether a process of this role runs, and by this command."""
+        return self._process is not None and self._process.record.command == command
 
     async def stop(self) -> None:
         """Ask it to drain; kill it when it has not ended in time. Returns when it has."""
@@ -145,7 +152,8 @@ class Role:
     async def _pause(self) -> None:
         if self._stop.is_set():
             return
-        restart = self._restarts.handle_death(self._now())
+        has_stand_in = self._spec is not None and self._has_stand_in(self._spec.command)
+        restart = self._restarts.handle_death(self._now(), has_stand_in=has_stand_in)
         if restart.is_failing:
             log.error("role.failing", role=self._name, retry_in_ms=restart.delay_ms)
         with anyio.move_on_after(restart.delay_ms / 1000):

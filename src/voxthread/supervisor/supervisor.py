@@ -88,6 +88,7 @@ class Supervisor:
                 self._specs.get(name),
                 self._state,
                 on_death=on_death,
+                has_stand_in=lambda command: any(role.runs(command) for role in self._roles),
                 restarts=self._restarts,
                 stop_patience_s=self._stop_patience_s,
                 now=self._now,
