@@ -14,6 +14,7 @@ from voxthread.orchestrator.call_policy import CallPolicy
 from voxthread.orchestrator.partition import OwnedPartition
 from voxthread.orchestrator.phrases import Phrases
 from voxthread.orchestrator.ports import Engines
+from voxthread.orchestrator.preparing import Preparation
 from voxthread.orchestrator.probation import Probation
 from voxthread.orchestrator.session import Host
 from voxthread.sessions.invalid_ids import InvalidIds
@@ -62,6 +63,8 @@ class Orchestrator:
         await self._prepare_phrases()
         async with anyio.create_task_group() as self._tasks:
             task_status.started()
+            for agent in self._host.engines.agents.values():
+                Preparation(agent, self._tasks).start((), "")  # its first call may be in mid-turn
             await anyio.sleep_forever()
 
     def take(self, partition: int, epoch: int, is_orphan: bool = True) -> None:
