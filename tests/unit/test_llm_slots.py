@@ -57,6 +57,28 @@ def test_without_a_home_the_slot_unused_for_longest_is_next() -> None:
     assert used(slots, "delta") == second
 
 
+def test_a_reply_without_a_home_goes_where_its_opening_is_when_the_next_slot_is_another_agents() -> None:
+    slots = Slots(2)
+    other = Prompt("another agent altogether|hello", 24)
+    theirs = slots.unused_for_longest()
+    slots.take(theirs, other)
+    slots.release(theirs, other.text)
+    ours = used(slots, "where is the station?", "there")
+    assert slots.unused_for_longest() is theirs
+    found = slots.begun_like(prompt("how late is it?"))
+    assert found is not None
+    assert found.number == ours
+    assert slots.begun_like(prompt("where is the station?there and the port?")) is None, "it was displaced"
+
+
+def test_a_reply_without_a_home_takes_the_next_slot_that_begins_like_it() -> None:
+    slots = Slots(2)
+    used(slots, "alpha talks here")
+    assert slots.begun_like(prompt("gamma")) is None, "one is empty"
+    used(slots, "beta talks here")
+    assert slots.begun_like(prompt("gamma")) is None
+
+
 def test_busy_slots_are_homes_but_not_free() -> None:
     slots = Slots(1)
     slot = slots.unused_for_longest()

@@ -18,6 +18,11 @@ class Prompt:
     text: str
     opening: int
 
+    @property
+    def is_under_way(self) -> bool:
+        """The caller has said something."""
+        return len(self.text) > self.opening
+
 
 def render(messages: Sequence[Message]) -> Prompt:
     """The prompt for the assistant's next message."""

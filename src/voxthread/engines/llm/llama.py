@@ -120,6 +120,8 @@ class LlamaLanguageModel:
                 return None
             before.stopped = True
             await before.ended.wait()
+        if home is None and generation.prompt.is_under_way:
+            return self._slots.begun_like(generation.prompt)
         return home
 
     @contextmanager

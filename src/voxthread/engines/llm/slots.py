@@ -5,7 +5,9 @@ Left to itself llama.cpp sends a prompt to the slot that is most similar, and si
 with the same system prompt they push each other out of one slot while the others idle (measured: 230 new
 tokens a turn instead of 15). So a conversation goes where it was, if what it would overwrite there is less
 than what it keeps; else llama.cpp takes the slot unused for longest, and brings back from its cache in
-memory what it may hold of the conversation.
+memory what it may hold of the conversation. One that is under way and of which nothing was processed here, as
+after a change of owners in mid-turn, cannot wait (a system prompt of 250 tokens takes 1.6 s): where that slot is
+another agent's, it goes where its system prompt is. Who is displaced by it gets the other slot on return.
 """
 
 from dataclasses import dataclass
@@ -29,13 +31,30 @@ class Slots:
     def __init__(self, count: int) -> None:
         self._slots = [Slot(number) for number in range(count)]
         self._releases = 0
+        self._displaced = ""
+        """What a slot held of a conversation that had to make room."""
 
     def home(self, prompt: Prompt) -> Slot | None:
         """The slot this conversation was in, busy or not."""
         kept, home = max(
-            ((_kept(slot, prompt), slot) for slot in self._slots), key=lambda pair: (pair[0], -pair[1].number)
+            ((_kept(slot.held, prompt), slot) for slot in self._slots),
+            key=lambda pair: (pair[0], -pair[1].number),
         )
         return home if kept > 0 else None
+
+    def begun_like(self, prompt: Prompt) -> Slot | None:
+        """For one without a home: the idle slot that holds how it begins, where the next one would not."""
+        idle = [slot for slot in self._slots if not slot.busy]
+        if not idle or _kept(self._displaced, prompt):
+            return None
+        following = self.unused_for_longest()
+        if not following.held or _shares_opening(following, prompt):
+            return None
+        likest = max(idle, key=lambda slot: _common_prefix(slot.held, prompt.text))
+        if not _shares_opening(likest, prompt):
+            return None
+        self._displaced = likest.held
+        return likest
 
     def unused_for_longest(self) -> Slot:
         """The idle slot that llama.cpp takes when it is named none. Raises `ValueError` if all are busy."""
@@ -53,11 +72,16 @@ class Slots:
         slot.busy, slot.held, slot.released = False, held, self._releases
 
 
-def _kept(slot: Slot, prompt: Prompt) -> int:
-    """How much of the slot the prompt goes on from; 0 if the slot is another conversation's."""
-    common = _common_prefix(slot.held, prompt.text)
-    lost = len(slot.held) - common
+def _kept(held: str, prompt: Prompt) -> int:
+    """How much of what is held the prompt goes on from; 0 if that is another conversation."""
+    common = _common_prefix(held, prompt.text)
+    lost = len(held) - common
     return common if lost <= max(0, common - prompt.opening) else 0
+
+
+def _shares_opening(slot: Slot, prompt: Prompt) -> bool:
+    """Most of what comes before the caller's words, which is the system prompt and a greeting."""
+    return _common_prefix(slot.held, prompt.text) > prompt.opening / 2
 
 
 def _common_prefix(one: str, other: str) -> int:
