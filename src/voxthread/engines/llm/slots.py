@@ -6,8 +6,8 @@ with the same system prompt they push each other out of one slot while the other
 tokens a turn instead of 15). So a conversation goes where it was, if what it would overwrite there is less
 than what it keeps; else llama.cpp takes the slot unused for longest, and brings back from its cache in
 memory what it may hold of the conversation. One that is under way and of which nothing was processed here, as
-after a change of owners in mid-turn, cannot wait (a system prompt of 250 tokens takes 1.6 s): where that slot is
-another agent's, it goes where its system prompt is. Who is displaced by it gets the other slot on return.
+after a change of owners in mid-turn, cannot wait (a system prompt of 250 tokens takes 1.6 s): where that slot
+is another agent's, it goes where its system prompt is. Who is displaced by it gets the other slot on return.
 """
 
 from dataclasses import dataclass
@@ -36,11 +36,8 @@ class Slots:
 
     def home(self, prompt: Prompt) -> Slot | None:
         """The slot this conversation was in, busy or not."""
-        kept, home = max(
-            ((_kept(slot.held, prompt), slot) for slot in self._slots),
-            key=lambda pair: (pair[0], -pair[1].number),
-        )
-        return home if kept > 0 else None
+        home = max(self._slots, key=lambda slot: (_kept(slot.held, prompt), -slot.number))
+        return home if _kept(home.held, prompt) else None
 
     def begun_like(self, prompt: Prompt) -> Slot | None:
         """For one without a home: the idle slot that holds how it begins, where the next one would not."""
