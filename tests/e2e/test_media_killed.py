@@ -21,7 +21,7 @@ from voxthread.engines.models import ModelFiles
 
 pytestmark = [pytest.mark.e2e, pytest.mark.anyio, pytest.mark.timeout(180)]
 
-QUESTION = "What time is breakfast served?"
+QUESTION = "When is breakfast served?"
 ANSWER = (
     "Breakfast is served from half past six to ten, and until eleven at weekends. "
     "It costs sixteen euros and is not part of the room rate."
