@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
 from pathlib import Path
+from shutil import rmtree
 
 import pytest
 from hypothesis import given
@@ -52,6 +53,15 @@ def test_one_rings_itself_under_every_name(three: list[Wakes]) -> None:
         wakes.await_place(place)
         wakes.ring()
         assert wakes.listen(PATIENCE_S) == [[]]
+
+
+def test_without_its_directory_nothing_fails(tmp_path: Path) -> None:
+    with closing(Wakes(tmp_path / "wakes")) as wakes:
+        rmtree(tmp_path / "wakes")
+        wakes.await_place(3)
+        wakes.tell([3])
+        wakes.ring()
+        assert wakes.listen(0) == []
 
 
 def test_what_is_closed_leaves_nothing(tmp_path: Path) -> None:

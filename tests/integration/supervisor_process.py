@@ -28,6 +28,8 @@ BEATING = Path(__file__).with_name("beating_role.py")
 def role_argv(log: Path, name: str, manner: str) -> list[str]:
     if manner == "beating":
         return [sys.executable, str(BEATING), str(log), name]
+    if manner == "twin":
+        name = "twin"  # who does the same as another is told the same
     return [sys.executable, "-I", "-S", str(ROLE), name, manner]
 
 

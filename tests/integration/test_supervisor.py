@@ -186,6 +186,18 @@ async def test_a_killed_role_is_announced_at_once_and_restarted_as_another_worke
     assert sorted(delays_ms)[2] < 100, delays_ms
 
 
+async def test_a_role_that_another_stands_in_for_waits_and_one_that_is_alone_does_not(tmp_path: Path) -> None:
+    async with opened_site(tmp_path) as site:
+        twins = {"orchestrator-1": ["twin", 0], "orchestrator-2": ["twin", 0]}
+        await site.supervise(twins, **RESTLESS, stand_in_ms=60_000)
+        for role in twins:
+            (started,) = await site.said("role.started", role=role)
+            os.kill(started["pid"], signal.SIGKILL)
+            await site.said("role.ended", role=role)
+        await site.said("role.started", 2, role="orchestrator-2")
+        assert len(await site.said("role.started", role="orchestrator-1")) == 1
+
+
 async def test_a_role_that_cannot_live_is_tried_less_and_less_often_and_complained_of(tmp_path: Path) -> None:
     async with opened_site(tmp_path) as site:
         supervised = await site.supervise({"media": ["broken", 0]})

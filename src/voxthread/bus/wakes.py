@@ -39,7 +39,7 @@ class Wakes:
         self._root = str(self._alias or directory)
         self._id = f"{os.getpid()}-{token_hex(3)}"
         self._interests = 0
-        self._name = self._named()
+        self._name = self._named(self._interests)
         self._naming = threading.Lock()
         self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._listener.bind(f"{self._root}/{self._name}")
@@ -57,26 +57,25 @@ class Wakes:
             self._sender.sendto(b"", f"{self._root}/{self._name}")
 
     def await_place(self, place: int) -> None:
-        """Be woken for it from now on."""
+        """Be woken for it from now on; without the directory, as before."""
         interests = self._interests | _interest(place)
         if interests != self._interests:
-            with self._naming:
-                before, self._interests = self._name, interests
-                self._name = self._named()
-                os.rename(f"{self._root}/{before}", f"{self._root}/{self._name}")
+            name = self._named(interests)
+            with self._naming, suppress(OSError):
+                os.rename(f"{self._root}/{self._name}", f"{self._root}/{name}")
+                self._name, self._interests = name, interests
 
-    def _named(self) -> str:
-        return f"{self._id}-{self._interests:x}"
+    def _named(self, interests: int) -> str:
+        return f"{self._id}-{interests:x}"
 
     def tell(self, places: Collection[int]) -> None:
-        """Wake the others who wait for any of the places; sockets that dead processes left are removed."""
+        """Wake the others who wait for any of the places; sockets that dead processes left are removed.
+
+        Whoever lost the directory is alone, and is found by nobody: all of them look by themselves.
+        """
         hint = b"".join(place.to_bytes(_PLACE_BYTES, "little") for place in places)
         interests = sum({_interest(place) for place in places})
-        changed_at_ns = os.stat(self._root).st_mtime_ns
-        if changed_at_ns != self._others_at_ns or time.time_ns() - changed_at_ns < _CLOCK_STEP_NS:
-            self._others_at_ns = changed_at_ns
-            self._others = self._found()
-        for address, awaited in self._others:
+        for address, awaited in self._reachable():
             if not awaited & interests:
                 continue
             try:
@@ -87,8 +86,18 @@ class Wakes:
             except OSError:
                 continue  # its queue is full or its owner stopped; it looks by itself
 
-    def _found(self) -> list[tuple[str, int]]:
+    def _reachable(self) -> list[tuple[str, int]]:
         """The addresses of the others, and what they wait for."""
+        try:
+            changed_at_ns = os.stat(self._root).st_mtime_ns
+            if changed_at_ns != self._others_at_ns or time.time_ns() - changed_at_ns < _CLOCK_STEP_NS:
+                self._others = self._found()
+                self._others_at_ns = changed_at_ns
+        except FileNotFoundError:
+            return []
+        return self._others
+
+    def _found(self) -> list[tuple[str, int]]:
         names = [name for name in os.listdir(self._root) if not name.startswith(f"{self._id}-")]
         return [(f"{self._root}/{name}", _interests(name)) for name in names]
 
