@@ -13,7 +13,8 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -90,20 +91,24 @@ TURNS = (
 )
 
 
-def environment(ablation: Ablation) -> dict[str, str]:
-    return {f"VOXTHREAD_TURN__{name}": value for name, value in ablation.settings.items()}
+@contextmanager
+def configured(ablation: Ablation) -> Iterator[None]:
+    """For the processes started within."""
+    settings = {f"VOXTHREAD_TURN__{name}": value for name, value in ablation.settings.items()}
+    os.environ.update(settings)
+    try:
+        yield
+    finally:
+        for name in settings:
+            del os.environ[name]
 
 
 def measure_latency(turns: int) -> dict[str, Any]:
     measured = {}
     for number, ablation in enumerate(LATENCY):
-        os.environ.update(settings := environment(ablation))
-        with serving(
-            "--single", "examples/chat.py", command=[sys.executable, __file__, f"serve-{number}"]
-        ) as server:
+        command = [sys.executable, __file__, f"serve-{number}"]
+        with configured(ablation), serving("--single", "examples/chat.py", command=command) as server:
             result = voxthread("bench", "latency", "--url", server.url, "--turns", str(turns))
-        for name in settings:
-            del os.environ[name]
         figures = {name: result["v2v_ms"][name] for name in ("median", "p95", "min", "max")}
         print(f"without {ablation.without}: {figures}", flush=True)
         measured[ablation.without] = figures
@@ -113,10 +118,8 @@ def measure_latency(turns: int) -> dict[str, Any]:
 def measure_turns() -> dict[str, Any]:
     measured = {}
     for ablation in TURNS:
-        os.environ.update(settings := environment(ablation))
-        result = voxthread("bench", "turns", *(option for kind in KINDS for option in ("--kind", kind)))
-        for name in settings:
-            del os.environ[name]
+        with configured(ablation):
+            result = voxthread("bench", "turns", *(option for kind in KINDS for option in ("--kind", kind)))
         figures = {name: result[name] for name in ("cut_in", "cut_in_by_pause_ms", "missed_end", "latency_ms")}
         print(f"without {ablation.without}: {figures['cut_in']}, {figures['latency_ms']}", flush=True)
         measured[ablation.without] = figures

@@ -9,7 +9,6 @@ to compare with.
 
 import argparse
 import json
-import os
 import sys
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
@@ -324,8 +323,6 @@ def main() -> int:
     if unknown := set(arguments.figures) - FIGURES.keys():
         parser.error(f"no figure {', '.join(unknown)}")
     configure_logging("error")
-    # For who transcribes: the second thread of BLAS does nothing but spin, for half of all its CPU (measured).
-    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     names = arguments.figures or [*FIGURES]
     passed = anyio.run(tables, names, arguments.times, arguments.kafka, arguments.out)
     return 0 if passed else 1
