@@ -137,6 +137,29 @@ def test_a_hole_is_filled_to_the_sample(duration_ms: int, has_next: bool) -> Non
     assert len(decoder.conceal(duration_ms, packets[6] if has_next else None)) == duration_ms * 32
 
 
+@pytest.mark.parametrize("holes_ms", [[20] * 5, [100], [60, 40]])
+@pytest.mark.parametrize("has_next", [True, False])
+def test_a_long_hole_is_silent_between_what_is_extrapolated_and_what_is_restored(
+    holes_ms: list[int], has_next: bool
+) -> None:
+    packets = encode(voice_like(0.4, 24_000), rate_hz=24_000)
+    decoder = OpusDecoder()
+    for packet in packets[:10]:
+        decoder.decode(packet)
+    following = [None] * (len(holes_ms) - 1) + [packets[15] if has_next else None]
+    filled = [decoder.conceal(*hole) for hole in zip(holes_ms, following, strict=True)]
+    loud = [bool(piece.any()) for piece in np.split(samples_of(b"".join(filled)), 5)]
+    assert loud == [True, False, False, False, has_next]
+
+
+def test_each_hole_is_extrapolated_anew() -> None:
+    packets = encode(voice_like(0.4, 24_000), rate_hz=24_000)
+    decoder = OpusDecoder()
+    for packet in packets[:10]:
+        decoder.decode(packet)
+        assert samples_of(decoder.conceal(40, None)).any()
+
+
 def test_redundancy_rebuilds_a_lost_packet_better_than_a_guess() -> None:
     packets = encode(voice_like(3.0, 24_000), rate_hz=24_000)
     whole = decode(packets)

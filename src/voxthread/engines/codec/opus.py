@@ -11,6 +11,11 @@ _MAX_PACKET_SAMPLES = MAX_PACKET_MS * _SPEECH_SAMPLES_PER_MS
 _CONCEALMENT_STEP_SAMPLES = SPEECH_RATE_HZ // 400
 """libopus conceals in steps of 2.5 ms."""
 
+_EXTRAPOLATED_SAMPLES = 20 * _SPEECH_SAMPLES_PER_MS
+"""Of a longer hole the rest is silence: what libopus makes up there sounds better to people, and is taken for
+speech by a recogniser. With a tenth of all packets lost in bursts of three, 2.4 more words of 100 are wrong so,
+2.7 with silence alone and 3.5 with extrapolation alone (two lines, 2,467 words)."""
+
 
 class OpusDecoder:
     """Packets of any duration, mono or stereo, to 16 kHz mono s16le; never fails, whatever arrives.
@@ -21,6 +26,7 @@ class OpusDecoder:
     def __init__(self) -> None:
         self._native = NativeDecoder(SPEECH_RATE_HZ)
         self._last_packet_ms = PACKET_MS
+        self._missed_samples = 0
 
     def decode(self, packet: bytes) -> bytes:
         if not packet:
@@ -30,27 +36,35 @@ class OpusDecoder:
         except OpusError:
             return self.conceal(self._last_packet_ms, None)
         self._last_packet_ms = len(pcm) // _SAMPLE_BYTES // _SPEECH_SAMPLES_PER_MS
+        self._missed_samples = 0
         return pcm
 
     def conceal(self, duration_ms: int, next_packet: bytes | None) -> bytes:
-        """Redundancy reaches back one packet; what is missing before that is extrapolated, fading out."""
-        missing_samples = duration_ms * _SPEECH_SAMPLES_PER_MS
-        pcm = bytearray()
-        while (remaining := missing_samples - len(pcm) // _SAMPLE_BYTES) > 0:
-            piece = min(remaining, _MAX_PACKET_SAMPLES)
-            is_last = remaining <= _MAX_PACKET_SAMPLES
-            pcm += self._conceal_piece(piece, next_packet if is_last else None)
-        return bytes(pcm)
+        """Redundancy reaches back one packet; what is missing before that is extrapolated for a moment."""
+        restored_ms = min(duration_ms, self._last_packet_ms) if next_packet else 0
+        guessed = self._guess((duration_ms - restored_ms) * _SPEECH_SAMPLES_PER_MS)
+        if next_packet and restored_ms:
+            return guessed + self._restore(restored_ms * _SPEECH_SAMPLES_PER_MS, next_packet)
+        return guessed
 
-    def _conceal_piece(self, samples: int, next_packet: bytes | None) -> bytes:
-        whole_steps = -(-samples // _CONCEALMENT_STEP_SAMPLES) * _CONCEALMENT_STEP_SAMPLES
+    def _guess(self, samples: int) -> bytes:
+        pcm = bytearray()
+        while (remaining := samples - len(pcm) // _SAMPLE_BYTES) > 0:
+            pcm += self._native_steps(None, min(remaining, _MAX_PACKET_SAMPLES))
+        kept_samples = min(samples, max(0, _EXTRAPOLATED_SAMPLES - self._missed_samples))
+        self._missed_samples += samples
+        return bytes(pcm[: kept_samples * _SAMPLE_BYTES]) + bytes((samples - kept_samples) * _SAMPLE_BYTES)
+
+    def _restore(self, samples: int, next_packet: bytes) -> bytes:
         try:
-            if next_packet:
-                pcm = self._native.decode(next_packet, whole_steps, fec=True)
-            else:
-                pcm = self._native.decode(None, whole_steps)
+            return self._native_steps(next_packet, samples)
         except OpusError:
-            pcm = self._native.decode(None, whole_steps)
+            return self._guess(samples)
+
+    def _native_steps(self, next_packet: bytes | None, samples: int) -> bytes:
+        """`samples` before `next_packet`, out of it, or out of nothing."""
+        whole_steps = -(-samples // _CONCEALMENT_STEP_SAMPLES) * _CONCEALMENT_STEP_SAMPLES
+        pcm = self._native.decode(next_packet, whole_steps, fec=next_packet is not None)
         return pcm[: samples * _SAMPLE_BYTES]
 
 
