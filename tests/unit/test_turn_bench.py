@@ -13,10 +13,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from voxthread.core.audio import SPEECH_RATE_HZ, PcmFrame
+from voxthread.engines.pcm import FloatSamples
 from voxthread.turn_bench import charged, sounds
 from voxthread.turn_bench.charged import ChargedDecodings, ChargedEndOfTurn
 from voxthread.turn_bench.figures import figures, wilson
 from voxthread.turn_bench.performance import Outcome
+from voxthread.turn_bench.remembering import RememberingDecoder
 from voxthread.turn_bench.scenes import PER_KIND, Kind, plan
 from voxthread.turn_bench.virtual_time import IN_AUDIO_TIME, START_MS, AudioTimeLoop, now_ms
 from voxthread.turn_bench.voices import HELD_OUT
@@ -196,11 +198,42 @@ TURN = Outcome(
     said="a room for two",
     heard="a room for two",
     reference="a room for two",
+    of_same_piece=None,
     is_cut_in=False,
     latency_ms=500,
     is_interrupted=False,
     hold_ms=None,
 )
+
+
+@pytest.mark.parametrize(
+    ("reference", "of_same_piece", "dropped"),
+    [("5551", "5551", 1), ("5551", None, 1), ("5551", "551", 0), ("551", None, 0)],
+)
+def test_a_repeat_counts_as_dropped_only_where_the_full_window_keeps_it_in_both_pieces_of_audio(
+    reference: str, of_same_piece: str | None, dropped: int
+) -> None:
+    turn = replace(
+        TURN, said="five five five one", heard="551", reference=reference, of_same_piece=of_same_piece
+    )
+    assert figures([turn])["repeats_dropped"]["k"] == dropped
+
+
+class Measuring:
+    """Hears how long the audio is."""
+
+    def transcribe(self, samples: FloatSamples) -> str:
+        return f"{len(samples) / SPEECH_RATE_HZ:g} s"
+
+
+def test_the_full_window_is_asked_about_the_very_audio_that_a_text_was_heard_in() -> None:
+    decoder = RememberingDecoder(Measuring())
+    for seconds in (1, 2):
+        decoder.transcribe(np.zeros(seconds * SPEECH_RATE_HZ, np.float32))
+    assert decoder.in_full("1 s") == "29 s"
+    decoder.forget()
+    with pytest.raises(KeyError):
+        decoder.in_full("1 s")
 
 
 def test_figures_count_each_kind_by_what_it_can_show() -> None:

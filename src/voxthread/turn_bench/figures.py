@@ -125,10 +125,14 @@ def _words(outcomes: Sequence[Outcome]) -> dict[str, Any]:
         "wer": round(errors.rate, 4),
         "wer_reference": round(reference.rate, 4),
         "words": errors.words,
-        "repeats_dropped": Count.of(
-            drops_repeats(each.said, each.heard, each.reference) for each in repeated
-        ).json(),
+        "repeats_dropped": Count.of(map(_drops_repeats, repeated)).json(),
     }
+
+
+def _drops_repeats(turn: Outcome) -> bool:
+    """Whether the full window keeps what is said twice, also of just the piece of audio that was heard."""
+    references = [each for each in (turn.reference, turn.of_same_piece) if each is not None]
+    return all(drops_repeats(turn.said, turn.heard, reference) for reference in references)
 
 
 def _latencies(outcomes: Sequence[Outcome]) -> list[int]:
@@ -155,7 +159,7 @@ _WRONG: dict[str, Callable[[Outcome], bool]] = {
     "missed_interruption": lambda each: each.kind is Kind.INTERRUPTIONS and not each.is_interrupted,
     "echo_interruption": lambda each: each.kind is Kind.ECHO and each.is_interrupted,
     "missed_over_echo": lambda each: each.kind is Kind.DOUBLE_TALK and not each.is_interrupted,
-    "repeats_dropped": lambda each: each.kind in TURNS and drops_repeats(each.said, each.heard, each.reference),
+    "repeats_dropped": lambda each: each.kind in TURNS and _drops_repeats(each),
 }
 
 

@@ -5,7 +5,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import anyio
-import numpy as np
 
 from voxthread.app.policies import speech_policy, turn_policy
 from voxthread.bus.memory import MemoryBus
@@ -16,7 +15,6 @@ from voxthread.engines.models import ModelFiles
 from voxthread.engines.pcm import FloatSamples
 from voxthread.engines.stt.whisper import Decoder, WhisperSpeechToText
 from voxthread.engines.stt.whisper_model import WhisperModel
-from voxthread.engines.stt.windows import LONGEST_PIECE_SAMPLES
 from voxthread.engines.turn.smart_turn import SmartTurn
 from voxthread.engines.vad.silero import SileroModel
 from voxthread.orchestrator.ports import Engines
@@ -25,8 +23,10 @@ from voxthread.sessions.invalid_ids import InvalidIds
 from voxthread.turn_bench.agent import FixedAgent, RecordedVoice
 from voxthread.turn_bench.call import LISTENING_AGENT, PARTITION, TALKING_AGENT, Call, Heard
 from voxthread.turn_bench.charged import ChargedDecodings, ChargedEndOfTurn, Judge
+from voxthread.turn_bench.remembering import RememberingDecoder, in_full
 from voxthread.turn_bench.scenes import Kind, Scene, words
 from voxthread.turn_bench.virtual_time import IN_AUDIO_TIME, START_MS, now_ms
+from voxthread.turn_bench.words import drops_repeats
 
 _EPOCH = 1
 _HOLD_QUIET_MS = 200
@@ -65,6 +65,9 @@ class Outcome:
     """What was answered, or taken for the caller's words."""
     reference: str
     """What the same model hears of the same audio with its full window; empty where no words are counted."""
+    of_same_piece: str | None
+    """As `reference`, of just the audio in which `heard` was heard: the model may hear a word otherwise beside
+    other audio. None unless `heard` lacks what was said twice in a row."""
     is_cut_in: bool
     """The agent was audible inside the turn."""
     latency_ms: int | None
@@ -91,9 +94,10 @@ def run_scenes(setting: Setting, models: Models, scenes: Sequence[Scene]) -> lis
 
 async def _run_scenes(setting: Setting, models: Models, scenes: Sequence[Scene]) -> list[Outcome]:
     bus = MemoryBus(partitions=1)
+    whisper = RememberingDecoder(models.whisper)
     orchestrator = Orchestrator(
         bus,
-        _engines(setting, models),
+        _engines(setting, models, whisper),
         invalid_ids=InvalidIds(now_ms=now_ms),
         turn=turn_policy(setting.turn),
         speech=speech_policy(setting.turn),
@@ -105,17 +109,16 @@ async def _run_scenes(setting: Setting, models: Models, scenes: Sequence[Scene])
         outcomes: list[Outcome] = []
         for number, scene in enumerate(scenes):
             heard = await Call(bus, f"session_{START_MS * 1000 + number}_{number:08x}", scene).run()
-            outcomes.append(_outcome(scene, heard, models.whisper))
+            outcomes.append(_outcome(scene, heard, whisper, models.whisper))
+            whisper.forget()
         tasks.cancel_scope.cancel()
     return outcomes
 
 
-def _engines(setting: Setting, models: Models) -> Engines:
+def _engines(setting: Setting, models: Models, whisper: Decoder) -> Engines:
     said = words()
     return Engines(
-        stt=WhisperSpeechToText(
-            models.whisper, interim_ms=setting.stt.interim_ms, decodings=ChargedDecodings()
-        ),
+        stt=WhisperSpeechToText(whisper, interim_ms=setting.stt.interim_ms, decodings=ChargedDecodings()),
         tts=RecordedVoice(setting.clauses),
         end_of_turn=ChargedEndOfTurn(models.end_of_turn),
         open_voice_activity=models.voice.open,
@@ -128,7 +131,7 @@ def _engines(setting: Setting, models: Models) -> Engines:
     )
 
 
-def _outcome(scene: Scene, heard: Heard, whisper: Decoder) -> Outcome:
+def _outcome(scene: Scene, heard: Heard, pieces: RememberingDecoder, whisper: Decoder) -> Outcome:
     line = scene.line
     is_turn = line.over_agent_ms is None
     from_ms, to_ms = heard.speech_from_ms, heard.speech_to_ms
@@ -138,6 +141,8 @@ def _outcome(scene: Scene, heard: Heard, whisper: Decoder) -> Outcome:
         if is_turn and from_ms is not None and to_ms is not None and from_ms <= at_ms < to_ms
     ]
     after = [at_ms for at_ms in heard.sounding_ms if to_ms is not None and at_ms >= to_ms]
+    texts = _texts(heard)
+    lacks_repeats = is_turn and all(texts) and drops_repeats(line.text, " ".join(texts), line.text)
     return Outcome(
         name=line.name,
         kind=line.kind,
@@ -145,8 +150,9 @@ def _outcome(scene: Scene, heard: Heard, whisper: Decoder) -> Outcome:
         is_held_out=line.is_held_out,
         pause_ms=line.longest_pause_ms,
         said=line.text,
-        heard=" ".join(_texts(heard)),
-        reference=_reference(heard, whisper) if is_turn else "",
+        heard=" ".join(texts),
+        reference=in_full(whisper, heard.speech()) if is_turn else "",
+        of_same_piece=" ".join(map(pieces.in_full, texts)) if lacks_repeats else None,
         is_cut_in=bool(inside),
         latency_ms=after[0] - to_ms if is_turn and after and to_ms is not None and not inside else None,
         is_interrupted=any(isinstance(event, AgentInterrupted) for _, event in heard.events),
@@ -170,9 +176,3 @@ def _hold_ms(sounding_ms: Sequence[int], from_ms: int) -> int | None:
     during = [at_ms for at_ms in sounding_ms if at_ms >= from_ms]
     gaps = itertools.pairwise(during)
     return next((before + 20 - from_ms for before, after in gaps if after - before > _HOLD_QUIET_MS), None)
-
-
-def _reference(heard: Heard, whisper: Decoder) -> str:
-    """Padded to the longest piece, speech gets the full window."""
-    speech = heard.speech()[:LONGEST_PIECE_SAMPLES]
-    return whisper.transcribe(np.pad(speech, (0, LONGEST_PIECE_SAMPLES - len(speech))))
