@@ -11,7 +11,7 @@ _S = State
 
 
 class ReplySteps(TurnSteps):
-    # -- begun, guessed or fixed -----------------------------------------------------------------------
+    # -- begun, guessed or fixed ------------------------------------------------------------------------
 
     def _speculate(self, utterance: Utterance, now: int) -> None:
         if not self._policy.speculate or self._speculation is not None:
@@ -107,7 +107,7 @@ class ReplySteps(TurnSteps):
         """ENDPOINTING: nobody has heard of it; the reply is started afresh when the turn is confirmed."""
         self._withdraw_speculation()
 
-    # -- heard -----------------------------------------------------------------------------------------
+    # -- heard ------------------------------------------------------------------------------------------
 
     def playout_started(self, fact: inputs.PlayoutAdvanced, now: int) -> None:
         reply = self._live_reply()
