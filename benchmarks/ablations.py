@@ -3,8 +3,9 @@
     latency   voice to voice of the `chat` agent as shipped, and with each means of being quick taken away
     turns     cut-ins and latency of spoken turns as shipped, and with each part of the patience taken away
 
-Some are settings; what nobody would want to switch off is taken away here, in the process of the server. Writes
-benchmarks/results/ablations.json. About 20 minutes on a machine that has nothing else to do.
+Some are settings; what nobody would want to switch off is taken away here, in the processes of a server or of
+`voxthread bench turns`: this file is then run, or imported, in place of `voxthread`. Writes
+benchmarks/results/ablations.json.
 """
 
 import argparse
@@ -13,7 +14,7 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -25,17 +26,20 @@ from serving import VOXTHREAD, serving
 from voxthread.client.bench import load_average, machine
 
 RESULT = Path(__file__).parent / "results" / "ablations.json"
-KINDS = ("pauses", "numbers", "hesitations")
+ABLATED = "ABLATED"
+SPOKEN = ("pauses", "numbers", "hesitations")
 PATIENT = ("settled", "statement", "likely", "doubted", "brief", "open", "dictated", "dangling")
 
 
 @dataclass(frozen=True)
 class Ablation:
-    """`settings` of the section `turn` of the configuration; `take_away` changes the server's own code."""
+    """`settings` of the section `turn` of the configuration; `take_away` changes the code itself. `kinds` are
+    the utterances in which it shows, all where there are none."""
 
     without: str
     settings: dict[str, str] = field(default_factory=dict)
     take_away: Callable[[], None] = lambda: None
+    kinds: tuple[str, ...] = ()
 
 
 def decode_full_windows() -> None:
@@ -71,90 +75,104 @@ def synthesize_whole_clauses() -> None:
     PiperTextToSpeech.synthesize = whole
 
 
-LATENCY = (
-    Ablation("nothing"),
-    Ablation("a transcript from 96 ms of silence (from 192)", {"VAD_PAUSE_MS": "192"}),
-    Ablation("a reply begun before the turn is decided", {"SPECULATE": "false"}),
-    Ablation("short windows of the encoder", take_away=decode_full_windows),
-    Ablation("a prompt prepared while the caller speaks", take_away=prepare_nothing),
-    Ablation("a first clause spoken before its sentence ends", take_away=speak_whole_sentences),
-    Ablation("a voice that begins inside a clause", take_away=synthesize_whole_clauses),
-)
+def hear_own_echo() -> None:
+    from voxthread.orchestrator.replying import Replying
 
-TURNS = (
-    Ablation("nothing"),
-    Ablation(
-        "more patience with what hangs, is dictated or open",
-        {f"{kind.upper()}_ENDPOINT_MS": "700" for kind in ("open", "dictated", "dangling")},
+    Replying.is_echoed_in = lambda self, heard, heard_ms: False
+
+
+def endpoints(patience_ms: str, kinds: tuple[str, ...]) -> dict[str, str]:
+    return {f"{kind.upper()}_ENDPOINT_MS": patience_ms for kind in kinds}
+
+
+ABLATIONS = {
+    "latency": (
+        Ablation("nothing"),
+        Ablation("a transcript from 96 ms of silence (from 192)", {"VAD_PAUSE_MS": "192"}),
+        Ablation("a reply begun before the turn is decided", {"SPECULATE": "false"}),
+        Ablation("short windows of the encoder", take_away=decode_full_windows),
+        Ablation("a prompt prepared while the caller speaks", take_away=prepare_nothing),
+        Ablation("a first clause spoken before its sentence ends", take_away=speak_whole_sentences),
+        Ablation("a voice that begins inside a clause", take_away=synthesize_whole_clauses),
     ),
-    Ablation("any patience but that of the model", {f"{kind.upper()}_ENDPOINT_MS": "500" for kind in PATIENT}),
-)
+    "turns": (
+        Ablation("nothing"),
+        Ablation(
+            "more patience with what hangs, is dictated or open",
+            endpoints("700", ("open", "dictated", "dangling")),
+            kinds=SPOKEN,
+        ),
+        Ablation("any patience but that of the model", endpoints("500", PATIENT), kinds=SPOKEN),
+        Ablation(
+            "words that tell what is said over the agent",
+            {"OVERLAP_MS": "100"},
+            kinds=("backchannels", "interruptions"),
+        ),
+        Ablation("an ear for its own echo", take_away=hear_own_echo, kinds=("echo", "double_talk")),
+    ),
+}
 
 
 @contextmanager
-def configured(ablation: Ablation) -> Iterator[None]:
+def ablated(part: str, number: int) -> Iterator[None]:
     """For the processes started within."""
-    settings = {f"VOXTHREAD_TURN__{name}": value for name, value in ablation.settings.items()}
-    os.environ.update(settings)
+    settings = ABLATIONS[part][number].settings
+    changed = {ABLATED: f"{part} {number}", **{f"VOXTHREAD_TURN__{key}": to for key, to in settings.items()}}
+    os.environ.update(changed)
     try:
         yield
     finally:
-        for name in settings:
+        for name in changed:
             del os.environ[name]
 
 
-def measure_latency(turns: int) -> dict[str, Any]:
-    measured = {}
-    for number, ablation in enumerate(LATENCY):
-        command = [sys.executable, __file__, f"serve-{number}"]
-        with configured(ablation), serving("--single", "examples/chat.py", command=command) as server:
-            result = voxthread("bench", "latency", "--url", server.url, "--turns", str(turns))
-        figures = {name: result["v2v_ms"][name] for name in ("median", "p95", "min", "max")}
-        print(f"without {ablation.without}: {figures}", flush=True)
-        measured[ablation.without] = figures
-    return measured
+def latency(turns: int) -> dict[str, Any]:
+    with serving("--single", "examples/chat.py", command=[sys.executable, __file__]) as server:
+        result = voxthread("bench", "latency", "--url", server.url, "--turns", str(turns))
+    return {name: result["v2v_ms"][name] for name in ("median", "p95", "min", "max")}
 
 
-def measure_turns() -> dict[str, Any]:
-    measured = {}
-    for ablation in TURNS:
-        with configured(ablation):
-            result = voxthread("bench", "turns", *(option for kind in KINDS for option in ("--kind", kind)))
-        figures = {name: result[name] for name in ("cut_in", "cut_in_by_pause_ms", "missed_end", "latency_ms")}
-        print(f"without {ablation.without}: {figures['cut_in']}, {figures['latency_ms']}", flush=True)
-        measured[ablation.without] = figures
-    return measured
+def turn_taking(kinds: Sequence[str]) -> dict[str, Any]:
+    options = [option for kind in kinds for option in ("--kind", kind)]
+    result = voxthread("bench", "turns", *options, command=[sys.executable, __file__])
+    counts = {name: {"k": each["k"], "n": each["n"]} for name, each in result.items() if is_count(each)}
+    return {**counts, "latency_ms": result["latency_ms"]}
 
 
-def voxthread(*arguments: str) -> dict[str, Any]:
-    done = subprocess.run([VOXTHREAD, *arguments, "--json"], stdout=subprocess.PIPE, check=True)
+def is_count(figure: object) -> bool:
+    return isinstance(figure, dict) and figure.get("n", 0) > 0 and "k" in figure
+
+
+def voxthread(*arguments: str, command: Sequence[str] = (VOXTHREAD,)) -> dict[str, Any]:
+    done = subprocess.run([*command, *arguments, "--json"], stdout=subprocess.PIPE, check=True)
     result: dict[str, Any] = json.loads(done.stdout)
     return result
 
 
-def serve(number: int, arguments: list[str]) -> None:
-    from voxthread.cli import main as command_line
-
-    LATENCY[number].take_away()
-    command_line(arguments)
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("parts", nargs="*", choices=["latency", "turns"], default=["latency", "turns"])
-    parser.add_argument("--turns", type=int, default=12)
+    parser.add_argument("parts", nargs="*", choices=[*ABLATIONS], default=[*ABLATIONS])
+    parser.add_argument("--turns", type=int, default=12, help="of each call")
     arguments = parser.parse_args()
     result = json.loads(RESULT.read_text()) if RESULT.exists() else {}
-    about = {"machine": machine(), "load": load_average()}
-    if "latency" in arguments.parts:
-        result["latency_ms_without"] = {**measure_latency(arguments.turns), **about}
-    if "turns" in arguments.parts:
-        result["turns_without"] = {**measure_turns(), **about}
+    for part in arguments.parts:
+        result[part] = {"machine": machine(), "load": load_average(), "without": {}}
+        for number, ablation in enumerate(ABLATIONS[part]):
+            with ablated(part, number):
+                figures = latency(arguments.turns) if part == "latency" else turn_taking(ablation.kinds)
+            print(f"without {ablation.without}: {figures}", flush=True)
+            result[part]["without"][ablation.without] = figures
     RESULT.write_text(json.dumps(result, indent=1) + "\n")
 
 
+if chosen := os.environ.get(ABLATED):
+    part, _, number = chosen.partition(" ")
+    ABLATIONS[part][int(number)].take_away()
+
 if __name__ == "__main__":
-    if len(sys.argv) > 1 and sys.argv[1].startswith("serve-"):
-        serve(int(sys.argv[1].removeprefix("serve-")), sys.argv[2:])
+    if chosen:
+        from voxthread.cli import main as command_line
+
+        command_line(sys.argv[1:])
     else:
         main()

@@ -204,6 +204,9 @@ def _settings(
         "auto.create.topics.enable": "false",
         "default.replication.factor": str(count),
         "offsets.topic.replication.factor": str(count),
+        # A broker that is dead gives its partitions away after 2 s instead of 9.
+        "broker.session.timeout.ms": "2000",
+        "broker.heartbeat.interval.ms": "500",
         "num.network.threads": "2",
         "num.io.threads": "2",
     }

@@ -9,7 +9,7 @@ runs beside it in the session's task group and comes back through the inbox.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import anyio
 from structlog.contextvars import bind_contextvars
@@ -25,8 +25,9 @@ from voxthread.core.turns import TurnMachine
 from voxthread.observability.logs import get_logger
 from voxthread.observability.metrics import STALE_RESULTS_DROPPED
 from voxthread.orchestrator.call_policy import CallPolicy
-from voxthread.orchestrator.ear import Ear, Heard
+from voxthread.orchestrator.ear import Ear
 from voxthread.orchestrator.ending import Ending
+from voxthread.orchestrator.hearing import Hearing
 from voxthread.orchestrator.inbox import Arrived, Inbox, Item
 from voxthread.orchestrator.journal import Journal
 from voxthread.orchestrator.listening import Listening
@@ -124,6 +125,7 @@ class Session:
             stages=self._stages,
             tell=self._inbox.put,
         )
+        self._hearing = Hearing(self._ear, self._listening, self._replying.is_echoed_in)
         self._has_greeted = past.snapshot.has_greeted if past else False
         self._in_position = begin.snapshot.in_position if isinstance(begin, Recovered) else begin.position
         self._saved_at_ms = 0
@@ -242,16 +244,7 @@ class Session:
         for effect in effects:
             if isinstance(effect, do.StartTranscription):
                 await self._perform(effect)
-        for position, record in past.audio:
-            for heard in self._ear.hear(record, position):
-                self._feed(heard)
-        speaking = turn.utterance if turn.utterance and turn.utterance.ended_ms is None else None
-        self._ear.assume(
-            is_speaking=speaking is not None, is_paused=speaking is not None and speaking.is_paused
-        )
-        if speaking is not None:
-            for frame in self._ear.take_preroll():
-                self._listening.feed(frame)
+        self._hearing.hear_again(past.audio, turn.utterance)
         self._audio_position = past.snapshot.audio_position if turn.utterance else None
         for effect in effects:
             if isinstance(effect, do.ResumeReply):
@@ -293,35 +286,8 @@ class Session:
     # -- what comes in ---------------------------------------------------------------------------------
 
     async def _hear(self, record: AudioRecord) -> None:
-        for each in self._ear.hear(record, self._in_position):
-            heard = self._without_echo(each)
-            has_started = isinstance(heard.edge, inputs.SpeechStarted)
-            if has_started:
-                await self._tell(heard.edge)
-            self._feed(heard)
-            if heard.edge is not None and not has_started:
-                await self._tell(heard.edge)
-
-    def _without_echo(self, heard: Heard) -> Heard:
-        """Speech that starts as an echo of the agent has not started; what comes next is judged anew."""
-        if not isinstance(heard.edge, inputs.SpeechStarted):
-            return heard
-        if not self._replying.is_echoed_in(self._ear.newest, self._ear.heard_ms):
-            return heard
-        self._ear.assume(is_speaking=False)
-        return replace(heard, edge=None, is_speech=False)
-
-    def _feed(self, heard: Heard) -> None:
-        if isinstance(heard.edge, inputs.SpeechStarted):
-            for frame in self._ear.take_preroll():
-                self._listening.feed(frame)
-        if heard.is_paused and heard.edge is None:
-            self._listening.withhold(heard.frame)
-        elif heard.is_speech:
-            self._listening.feed(heard.frame)
-        else:
-            self._listening.feed_silence(heard.frame)
-            self._ear.keep_for_preroll(heard.frame)
+        for edge in self._hearing.hear(record, self._in_position):
+            await self._tell(edge)
 
     async def _learn(self, fact: facts.InFact) -> None:
         match fact:
