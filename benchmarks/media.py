@@ -137,6 +137,9 @@ async def sessions_per_core(setting: Setting) -> AsyncIterator[Row]:
 async def cost(setting: Setting) -> AsyncIterator[Row]:
     result = await setting.run(Load(sessions=SESSIONS, seconds=SECONDS, compares_aiortc=True))
     aiortc = result["compare"]
+    for name, place in result["places"].items():
+        yield to_compare(f"where the {name} ran", ", ".join(f"{key} {value}" for key, value in place.items()))
+    yield to_compare("late themselves the callers were, p99", f"{result['client_late_p99_ms']:g} ms")
     yield at_most(f"CPU per session at {SESSIONS}", 1.6, result["cpu_percent_per_session"], " %")
     yield to_compare("the same of stock aiortc", f"{aiortc['cpu_percent_per_session']:g} %")
     yield at_most("added receive delay, clean, median", 1, result["added_delay_ms"]["median"], " ms")

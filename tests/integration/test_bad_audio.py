@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import chain, repeat
+from itertools import chain, pairwise, repeat
 from pathlib import Path
 
 import anyio
@@ -51,10 +51,10 @@ EPOCH = 1
 
 
 class MarkedDecoder:
-    """Takes no time: a packet is 20 ms of a voice or of silence, as it says."""
+    """Takes no time: a packet is 20 ms of a voice or of silence, as it says. The agent's own is silence too."""
 
     def decode(self, packet: bytes) -> bytes:
-        return _PACKETS[packet]
+        return _PACKETS.get(packet, _PACKETS[SILENCE])
 
     def conceal(self, duration_ms: int, next_packet: bytes | None) -> bytes:
         return bytes(2 * sounds.samples_of(duration_ms))
@@ -323,10 +323,14 @@ def test_an_hour_of_silence_says_nothing_and_keeps_nothing() -> None:
     assert resident_bytes() - before < 48 * 1024**2
 
 
-def test_a_caller_who_never_stops_is_answered_after_a_minute_and_heard_in_bounded_pieces() -> None:
+def test_a_caller_who_never_stops_is_answered_each_minute_and_heard_in_bounded_pieces() -> None:
+    """The agent makes itself heard, gives way as to any other caller, and hears the next minute."""
     whisper = WordCounter()
-    told = hold_call(fake_engines(whisper), packets(VOICE, 600))
-    assert 60_000 < answers_at_ms(told)[0] < 65_000
+    told = hold_call(fake_engines(whisper), packets(VOICE, 200))
+    starts_ms = [0, *answers_at_ms(told)]
+    assert all(60_000 < later - earlier < 65_000 for earlier, later in pairwise(starts_ms))
+    assert len(told.of(events.AgentInterrupted)) == len(answers_at_ms(told)) == 3
+    assert min(len(text.split()) for text in told.texts) > 55
     assert not told.of(events.ErrorOccurred)
     assert told.of(events.SessionClosed) == [events.SessionClosed(reason="hung_up")]
     assert whisper.longest_samples < 30 * SPEECH_RATE_HZ

@@ -2,14 +2,16 @@
 
 from collections.abc import Sequence
 from contextlib import aclosing
+from dataclasses import replace
 
 import anyio
 import pytest
 
-from faked_call import QUESTIONS, SESSION_ID, Call, orchestrator, story, until
+from faked_call import QUESTIONS, SESSION_ID, TURN, Call, orchestrator, story, until
 from integration.fake_media import FakeMedia, tone_packets
 from voxthread.bus.memory import MemoryBus
 from voxthread.core import events
+from voxthread.core.turn_state import TurnPolicy
 from voxthread.observability.clock import now_ms
 from voxthread.orchestrator.call_policy import CallPolicy
 from voxthread.wire import facts
@@ -18,13 +20,16 @@ from voxthread.wire.log import Record, Stream
 
 pytestmark = pytest.mark.integration
 
+GUESSING = replace(TURN, speculate=True, endpoint=replace(TURN.endpoint, complete_ms=600))
+"""Each question is guessed at for 400 ms before its turn is confirmed: longer than from kill to kill."""
 
-async def hold_call(kill_at_ms: Sequence[int]) -> Call:
+
+async def hold_call(kill_at_ms: Sequence[int], turn: TurnPolicy = TURN) -> Call:
     """Two questions; the owner is killed at each of the instants, and succeeded at once."""
     bus = MemoryBus(1)
     media = FakeMedia(bus, SESSION_ID, 0)
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(own_in_turn, bus, kill_at_ms)
+        tasks.start_soon(own_in_turn, bus, kill_at_ms, turn)
         tasks.start_soon(media.run)
         await media.open("repeater")
         await until(bus, events.AgentSpeechStopped, 1)
@@ -37,10 +42,10 @@ async def hold_call(kill_at_ms: Sequence[int]) -> Call:
     return Call(media.played, await story(bus))
 
 
-async def own_in_turn(bus: MemoryBus, kill_at_ms: Sequence[int]) -> None:
+async def own_in_turn(bus: MemoryBus, kill_at_ms: Sequence[int], turn: TurnPolicy) -> None:
     began_ms = now_ms()
     for epoch, at_ms in enumerate([*kill_at_ms, None], 1):
-        async with orchestrator(bus, epoch):
+        async with orchestrator(bus, epoch, turn=turn):
             if at_ms is None:
                 await anyio.sleep_forever()
             else:
@@ -48,19 +53,22 @@ async def own_in_turn(bus: MemoryBus, kill_at_ms: Sequence[int]) -> None:
 
 
 def assert_same_audio(call: Call, undisturbed: Call) -> None:
-    """As long to the packet; a clause whose audio was sent whole may lose the rest of its last packet."""
-    assert call.played.keys() == undisturbed.played.keys()
-    for turn_id, packets in undisturbed.played.items():
-        assert len(packets) - len(call.played[turn_id]) in (0, 1, 2)
+    """As long to the packet; a clause whose audio was sent whole may lose the rest of its last packet.
+
+    Reply by reply: a guess that died with its owner has used up the number of a turn.
+    """
+    for packets, undisturbed_packets in zip(call.played.values(), undisturbed.played.values(), strict=True):
+        assert len(undisturbed_packets) - len(packets) in (0, 1, 2)
 
 
 @pytest.mark.anyio
-async def test_any_moment_owner_killed_caller_hears_the_same_call() -> None:
-    """Kills spread over greeting, listening, speaking caller, thinking and speaking agent."""
+@pytest.mark.parametrize("turn", [TURN, GUESSING], ids=["certain", "guessing"])
+async def test_any_moment_owner_killed_caller_hears_the_same_call(turn: TurnPolicy) -> None:
+    """Kills spread over greeting, listening, speaking caller, guessing, thinking and speaking agent."""
     calls: dict[int, Call] = {}
 
     async def run(kill_at_ms: int | None) -> None:
-        calls[kill_at_ms or 0] = await hold_call([] if kill_at_ms is None else [kill_at_ms])
+        calls[kill_at_ms or 0] = await hold_call([] if kill_at_ms is None else [kill_at_ms], turn)
 
     async with anyio.create_task_group() as tasks:
         for kill_at_ms in [None, *range(150, 6_000, 390)]:
@@ -73,6 +81,8 @@ async def test_any_moment_owner_killed_caller_hears_the_same_call() -> None:
         assert call.heard_texts == undisturbed.heard_texts, kill_at_ms
         assert_same_audio(call, undisturbed)
         assert [envelope.seq for envelope in call.told] == list(range(1, len(call.told) + 1)), kill_at_ms
+    has_lost_a_guess = [call.played.keys() != undisturbed.played.keys() for call in calls.values()]
+    assert any(has_lost_a_guess) == turn.speculate
 
 
 class FatalBus(MemoryBus):

@@ -11,8 +11,9 @@ from voxthread.media.datagrams import Allowance, Kind, kind_of
 from voxthread.media.rtp import MalformedPacketError
 from voxthread.observability.clock import now_us
 
-_MAX_KNOWN: Final = 16
-"""Sources of a peer that are known at a time; it has one of RTP and one of RTCP unless it is up to no good."""
+_MAX_KNOWN: Final = 64
+"""Sources of a peer: one of RTP and one of RTCP for each address it moves to and each track it begins anew.
+libsrtp keeps state for each and looks through all of them, so with more the peer is up to no good."""
 
 _PEER_PER_S: Final = 200
 """Four times the packets of a call: frames may be shorter, and a peer may catch up."""
@@ -106,16 +107,16 @@ class SrtpWire:
     ) -> None:
         is_known = source in self._known
         allowance = self._peer if is_known else self._strangers
-        if not allowance.takes(now_us()):
+        if self.is_flooded or not allowance.takes(now_us()):
             self.ignored += 1
             self._flood += is_known
             return
         try:
             plain = unprotect(data)
             if not is_known:
-                if len(self._known) >= _MAX_KNOWN:
-                    self._known.clear()
                 self._known.add(source)
+                if len(self._known) > _MAX_KNOWN:
+                    self._flood = _FLOOD_PACKETS
             pass_on(plain)
         except (pylibsrtp.Error, MalformedPacketError):
             self.rejected += 1

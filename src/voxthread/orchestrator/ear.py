@@ -50,6 +50,10 @@ class Ear:
         self._segmenter.assume(is_speaking=is_speaking, is_paused=is_paused)
 
     @property
+    def is_in_speech(self) -> bool:
+        return self._segmenter.is_speaking
+
+    @property
     def warm_position(self) -> int | None:
         """Where on the log the audio of `WARM_MS` ago lies; None before any was heard."""
         return self._trail[0][0] if self._trail else None

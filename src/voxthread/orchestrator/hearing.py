@@ -43,6 +43,11 @@ class Hearing:
             for frame in self._ear.take_preroll():
                 self._listening.feed(frame)
 
+    def end_utterance(self) -> None:
+        """What the caller goes on to say, who has not stopped to be answered, is the start of another."""
+        if self._ear.is_in_speech:
+            self._ear.assume(is_speaking=False)
+
     def _without_echo(self, heard: Heard) -> Heard:
         """Speech that starts as an echo of the agent has not started; what comes next is judged anew."""
         if not isinstance(heard.edge, inputs.SpeechStarted):

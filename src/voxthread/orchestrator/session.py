@@ -370,6 +370,7 @@ class Session:
                 self._listening.finish(utterance_id)
             case do.EndTranscription(utterance_id=utterance_id):
                 self._listening.end(utterance_id)
+                self._hearing.end_utterance()
                 self._audio_position = None
             case do.PredictEndOfTurn(utterance_id=utterance_id):
                 self._listening.predict(utterance_id)
