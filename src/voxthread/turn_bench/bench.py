@@ -25,7 +25,7 @@ from voxthread.turn_bench.voices import AGENT, HELD_OUT, TUNED, open_speakers
 
 DEFAULT_SEED = 7
 
-_BATCH_SCENES = 30
+_BATCH_SCENES = 12
 
 
 async def run_turn_bench(
