@@ -161,7 +161,7 @@ class TurnConfig(_Section):
     """After so long without a word the agent asks whether the caller is there, twice at most; 0 never does."""
     filler_ms: int = 0
     """An answer not begun for so long is preceded by a word of patience; 0 says none."""
-    max_session_ms: int = 7_200_000
+    max_session_ms: int = Field(default=7_200_000, ge=10_000)
     """A call ends after so long, with a goodbye."""
     speculate: bool = True
     """Start the reply as soon as there is a transcript, before the turn is confirmed."""

@@ -18,6 +18,7 @@ from voxthread.observability.clock import now_ms
 from voxthread.orchestrator.call_policy import GOODBYE_MS, CallPolicy
 from voxthread.orchestrator.ending import TOO_LONG
 from voxthread.orchestrator.ports import Engines
+from voxthread.orchestrator.recovery import until_now
 from voxthread.orchestrator.runner import DEFAULT_CALL
 from voxthread.wire import facts
 from voxthread.wire.events import is_public
@@ -168,6 +169,13 @@ async def until_wanted(bus: Bus, text: str) -> None:
                     return
 
 
+async def times_wanted(bus: Bus, text: str) -> int:
+    """How often the words were due until now."""
+    told = [stored.record async for stored in until_now(bus, Stream.EVENTS, 0, 0)]
+    facts_told = [decode_input(record.value)[1] for record in told if not is_public(record)]
+    return facts_told.count(inputs.SpeechRequested(text=text))
+
+
 async def end(media: FakeMedia, clock: Clock) -> Call:
     """The rest of the time passes, and the call with it."""
     clock.forward(GOODBYE_MS)
@@ -203,6 +211,28 @@ async def test_a_caller_who_talks_on_is_not_talked_over_and_the_call_is_ended_al
     assert_too_long(call)
     assert call.agent_texts == [GREETING]
     assert not any(isinstance(each.event, events.UserSpeechStopped) for each in call.told)
+
+
+async def test_goodbye_is_not_said_again_because_another_owner_goes_on() -> None:
+    bus, clock = MemoryBus(1), Clock()
+    media = FakeMedia(bus, SESSION_ID, 0)
+    with anyio.fail_after(10):
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(media.run)
+            async with orchestrator(bus, 1, engines(Thinker()), call=ENDING, now=clock):
+                await media.open("thinker")
+                await until(bus, events.AgentSpeechStopped)
+                clock.forward(MAX_SESSION_MS - GOODBYE_MS)
+                await until(bus, events.AgentSpeechStopped, 2)
+            async with orchestrator(bus, 2, engines(Thinker()), call=ENDING, now=clock):
+                await until(bus, events.OrchestratorTakeover)
+                await ask(media)
+                await until(bus, events.AgentSpeechStopped, 3)
+                call = await end(media, clock)
+            tasks.cancel_scope.cancel()
+    assert_too_long(call)
+    assert call.agent_texts == call.heard_texts == [GREETING, GOODBYE, ANSWER]
+    assert await times_wanted(bus, GOODBYE) == 1
 
 
 # -- the idle prompt -----------------------------------------------------------------------------------

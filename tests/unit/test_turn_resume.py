@@ -90,3 +90,10 @@ def test_endpointing_taken_over_asks_again_for_what_was_asked() -> None:
         do.FinishTranscription(utterance_id=1),
         do.PredictEndOfTurn(utterance_id=1),
     ]
+
+
+def test_answer_to_typed_words_taken_over_asks_for_no_text_of_speech_that_never_was() -> None:
+    machine = TurnMachine(POLICY)
+    machine.handle(i.TextReceived(text="What is red?"), 0)
+    _, effects = resume(machine.snapshot(), 10)
+    assert not any(isinstance(effect, do.FinishTranscription) for effect in effects)

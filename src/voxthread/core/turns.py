@@ -124,6 +124,7 @@ class TurnMachine(OverlapSteps):
         utterance = self._utterance
         utterance.text = f"{spoken} {fact.text}".strip()
         utterance.ended_ms = utterance.transcript_ms = now
+        utterance.is_final = True
         self._answer(utterance, now)
 
     def interrupt_received(self, fact: inputs.InterruptReceived, now: int) -> None:

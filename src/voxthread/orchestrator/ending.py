@@ -13,12 +13,12 @@ _ASK_AGAIN_MS: Final = 300
 class Ending:
     """Of one call. `goodbye_ms` is when the words are due, None when they have been said."""
 
-    def __init__(self, call: CallPolicy, created_at_ms: int) -> None:
+    def __init__(self, call: CallPolicy, created_at_ms: int, *, has_said_goodbye: bool = False) -> None:
         self._call = call
         self.reason = TOO_LONG
         self.goodbye = call.goodbye
         self.at_ms = created_at_ms + call.max_session_ms
-        self.goodbye_ms: int | None = self.at_ms - GOODBYE_MS
+        self.goodbye_ms: int | None = None if has_said_goodbye else self.at_ms - GOODBYE_MS
 
     @property
     def is_urgent(self) -> bool:

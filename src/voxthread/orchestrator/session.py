@@ -130,7 +130,8 @@ class Session:
         self._in_position = begin.snapshot.in_position if isinstance(begin, Recovered) else begin.position
         self._saved_at_ms = 0
         self._heard_of_media_ms = host.now()
-        self._ending = Ending(host.call, opened.created_at_ms)
+        has_said_goodbye = past.snapshot.has_said_goodbye if past else False
+        self._ending = Ending(host.call, opened.created_at_ms, has_said_goodbye=has_said_goodbye)
         self._audio_position: int | None = None
         """Where the open utterance's audio begins; None while there is none."""
 
@@ -279,6 +280,7 @@ class Session:
                 out_position=self._log.reply_position if has_reply else self._log.out.position,
                 frontend_session_id=self._journal.bound_frontend_session_id,
                 has_greeted=self._has_greeted,
+                has_said_goodbye=self._ending.goodbye_ms is None,
                 at_ms=self._host.now(),
             )
         )

@@ -1,7 +1,8 @@
 """The agent of the benchmark: what it says is fixed, and so is how long it takes.
 
 The times were medians of the `chat` agent with the bundled models when the set was made, and stay: a benchmark
-of turn-taking should not move because a language model had more to say. `benchmarks/latency.json` has newer ones.
+of turn-taking should not move because a language model had more to say.
+`benchmarks/latency.json` has newer ones.
 """
 
 from collections.abc import AsyncIterator, Mapping, Sequence

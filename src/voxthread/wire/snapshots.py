@@ -41,6 +41,7 @@ class SessionSnapshot(msgspec.Struct, frozen=True, kw_only=True):
     """Where on `voxthread.out` audio of the live reply may begin."""
     frontend_session_id: str | None = None
     has_greeted: bool = False
+    has_said_goodbye: bool = False
     at_ms: int = 0
     """When it was written; 0 where the writer did not say."""
     v: int = SNAPSHOT_VERSION
