@@ -1,15 +1,18 @@
 """The turn machine under arbitrary input: what must hold whatever callers, models and networks do."""
 
+import re
 from dataclasses import dataclass, field
+from itertools import zip_longest
 
 import pytest
-from hypothesis import given
+from hypothesis import Phase, find, given, settings
 from hypothesis import strategies as st
 
 from voxthread.core import effects as do
 from voxthread.core import events
 from voxthread.core import inputs as i
 from voxthread.core.failures import Failure
+from voxthread.core.history import Message
 from voxthread.core.turn_state import REPLYING, State, TurnPolicy
 from voxthread.core.turns import TurnMachine
 
@@ -43,17 +46,36 @@ _step = st.one_of(
     st.tuples(st.just("line_lost"), _age, st.integers(0, 3_000)),
     st.just(("line_resumed",)),
 )
-_steps = st.lists(st.tuples(st.sampled_from([0, 20, 100, 300, 700, 5_000]), _step), max_size=120)
-_policies = st.builds(
-    TurnPolicy,
-    speculate=st.booleans(),
-    apology=st.sampled_from(["", "Sorry."]),
-    idle_ms=st.sampled_from([0, 5_000]),
-    idle_prompt=st.just("Are you there?"),
-    line_notice=st.sampled_from(["", "I lost you."]),
-    backchannels=st.just(frozenset({"mm-hm"})),
-)
+_timed_step = st.tuples(st.sampled_from([0, 20, 100, 300, 700, 5_000]), _step)
 
+# A guess takes several steps in a row, which single ones hit upon in one run of hundreds.
+_CONFIRMED = ((0, ("predicted", 0, 0.9)), (300, ("deadline",)))
+_OTHER_WORDS = (20, ("transcript", 0, "five five five", True))
+_guess = st.tuples(
+    st.just(((0, ("says", "book a room")), (20, ("made", 500)))),
+    st.sampled_from([(), _CONFIRMED, (_OTHER_WORDS, *_CONFIRMED)]),
+    st.lists(_timed_step, max_size=2),
+)
+_guesses = st.lists(_guess, min_size=1, max_size=12).map(
+    lambda guesses: [step for parts in guesses for part in parts for step in part]
+)
+_steps = st.one_of(st.lists(_timed_step, max_size=120), _guesses)
+
+
+def _policies_with(speculate: st.SearchStrategy[bool]) -> st.SearchStrategy[TurnPolicy]:
+    return st.builds(
+        TurnPolicy,
+        speculate=speculate,
+        apology=st.sampled_from(["", "Sorry."]),
+        idle_ms=st.sampled_from([0, 5_000]),
+        idle_prompt=st.just("Are you there?"),
+        line_notice=st.sampled_from(["", "I lost you."]),
+        backchannels=st.just(frozenset({"mm-hm"})),
+    )
+
+
+_policies = _policies_with(st.booleans())
+_guessing = _policies_with(st.just(True))
 
 _PLAIN: dict[str, i.Input | None] = {
     "started": i.SpeechStarted(speech_ms=96),
@@ -65,6 +87,24 @@ _PLAIN: dict[str, i.Input | None] = {
     "greet": i.SpeechRequested(text="Hello."),
     "line_resumed": i.LineResumed(),
 }
+
+_OF_A_GUESS = (do.StartReply, do.CommitReply, do.WithdrawReply)
+"""All that may concern a turn before it is committed, or that never is."""
+
+
+def _text_of(turn_id: int) -> str:
+    """What the reply of a turn is made of: it tells wherever it turns up whose it is."""
+    return f"reply-{turn_id} has words. "
+
+
+def _turns_quoted(told: object) -> set[int]:
+    """The turns of whose replies any text occurs anywhere in it."""
+    return {int(turn_id) for turn_id in re.findall(r"reply-(\d+)", repr(told))}
+
+
+def _turn_of(effect: do.Effect) -> int | None:
+    named: int | None = getattr(effect.event if isinstance(effect, do.Publish) else effect, "turn_id", None)
+    return named
 
 
 @dataclass
@@ -80,14 +120,26 @@ class Run:
     clauses: dict[int, int] = field(default_factory=dict)
     dead: set[int] = field(default_factory=set)
     secret: set[int] = field(default_factory=set)
+    """Guessed at, and neither committed nor withdrawn yet."""
+    withdrawn: set[int] = field(default_factory=set)
+    asked: dict[int, do.StartReply] = field(default_factory=dict)
+    made: set[int] = field(default_factory=set)
+    """Turns whose replies were given text."""
+
+    @property
+    def unconfirmed(self) -> set[int]:
+        return self.secret | self.withdrawn
 
     def tell(self, fact: i.Input | None) -> None:
         self.told.append((fact, self.now))
         done = self.machine.handle_deadline(self.now) if fact is None else self.machine.handle(fact, self.now)
         self.done += done
-        for effect in done:
+        for effect, following in zip_longest(done, done[1:]):
             self._watch(effect)
+            self._watch_guesses(effect, following)
+        assert self.unconfirmed.isdisjoint(_turns_quoted(self.machine.history))
         state, turn_id = self.machine.state, self.machine.live_turn_id
+        assert len(self.secret) <= (state is State.ENDPOINTING)
         assert (turn_id is not None) == (state in REPLYING)
         assert turn_id not in self.dead
         assert self.machine.deadline() is not None or state in RESTING
@@ -98,6 +150,7 @@ class Run:
             case do.StartReply(turn_id=turn_id, speculative=speculative):
                 assert turn_id > self.newest_turn
                 self.newest_turn = turn_id
+                self.asked[turn_id] = effect
                 if speculative:
                     self.secret.add(turn_id)
             case do.StartSpeech(turn_id=turn_id):
@@ -105,24 +158,33 @@ class Run:
                 self.newest_turn = turn_id
             case do.CommitReply(turn_id=turn_id):
                 self.secret.remove(turn_id)
-                assert turn_id not in self.dead
+                asked = self.asked[turn_id]
+                said = Message(role="user", text=asked.utterance)
+                assert self.machine.history == (*asked.history, said)
             case do.CancelReply(turn_id=turn_id):
-                assert turn_id not in self.secret
                 self.dead.add(turn_id)
             case do.WithdrawReply(turn_id=turn_id):
                 self.secret.remove(turn_id)
+                self.withdrawn.add(turn_id)
                 self.dead.add(turn_id)
             case do.StartTranscription(utterance_id=utterance_id):
                 self.newest_utterance = utterance_id
             case do.HoldPlayout(turn_id=turn_id) | do.ResumePlayout(turn_id=turn_id):
                 assert turn_id not in self.dead
-                assert turn_id not in self.secret
             case do.RewindReply(turn_id=turn_id):
                 assert turn_id == self.machine.live_turn_id
-            case do.Publish(event=event) if not isinstance(event, events.ErrorOccurred):
-                assert event.turn_id not in self.secret
             case _:
                 pass
+
+    def _watch_guesses(self, effect: do.Effect, following: do.Effect | None) -> None:
+        """Of events only the caller's words, which confirm it, name a guess."""
+        assert self.unconfirmed.isdisjoint(_turns_quoted(effect))
+        turn_id = _turn_of(effect)
+        if turn_id not in self.unconfirmed or isinstance(effect, _OF_A_GUESS):
+            return
+        assert isinstance(effect, do.Publish)
+        assert isinstance(effect.event, events.UserTranscript)
+        assert following == do.CommitReply(turn_id=turn_id)
 
     def step(self, step: tuple[object, ...]) -> None:  # noqa: PLR0912 - a table of constructors
         match step:
@@ -136,12 +198,20 @@ class Run:
                 self.tell(i.TranscriptionFailed(utterance_id=self.utterance(age), failure=BROKEN))
             case ("typed", str(text)):
                 self.tell(i.TextReceived(text=text))
+            case ("says", str(text)):
+                self.tell(i.SpeechStarted(speech_ms=96))
+                self.tell(i.SpeechStopped(silence_ms=192))
+                self.tell(i.TranscriptUpdated(utterance_id=self.newest_utterance, text=text, final=True))
+            case ("made", int(duration_ms)):
+                for part in (("delta", 0), ("clause", 0), ("audio", 0, duration_ms)):
+                    self.step(part)
             case ("delta", int(age)):
-                self.tell(i.ReplyDelta(turn_id=self.turn(age), text="word "))
+                self.made.add(self.turn(age))
+                self.tell(i.ReplyDelta(turn_id=self.turn(age), text=_text_of(self.turn(age))))
             case ("clause", int(age)):
                 turn_id = self.turn(age)
                 self.clauses[turn_id] = self.clauses.get(turn_id, 0) + 1
-                self.tell(i.ClausePlanned(turn_id=turn_id, text="Some words of it."))
+                self.tell(i.ClausePlanned(turn_id=turn_id, text=_text_of(turn_id)))
             case ("audio", int(age), int(duration_ms)):
                 turn_id = self.turn(age)
                 if planned := self.clauses.get(turn_id):
@@ -178,6 +248,25 @@ def run(policy: TurnPolicy, steps: list[tuple[int, tuple[object, ...]]]) -> Run:
 @given(_policies, _steps)
 def test_any_run_keeps_the_invariants(policy: TurnPolicy, steps: list[tuple[int, tuple[object, ...]]]) -> None:
     run(policy, steps)
+
+
+@given(_guessing, _guesses)
+def test_any_run_that_guesses_keeps_what_was_never_committed_to_itself(
+    policy: TurnPolicy, steps: list[tuple[int, tuple[object, ...]]]
+) -> None:
+    """`Run` says after each step: no effect, event or message has words of it, and none but its own name it."""
+    run(policy, steps)
+
+
+@pytest.mark.parametrize("outcome", [do.CommitReply, do.WithdrawReply])
+def test_runs_that_guess_come_to_either_outcome(outcome: type[do.CommitReply] | type[do.WithdrawReply]) -> None:
+    """Or the property above would hold of nothing. Of replies with text, that is, which could get out."""
+
+    def decides_a_made_one(steps: list[tuple[int, tuple[object, ...]]]) -> bool:
+        a_run = run(TurnPolicy(speculate=True), steps)
+        return any(isinstance(effect, outcome) and effect.turn_id in a_run.made for effect in a_run.done)
+
+    assert find(_guesses, decides_a_made_one, settings=settings(phases=[Phase.generate]))
 
 
 @given(_policies, _steps)

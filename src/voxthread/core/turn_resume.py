@@ -36,7 +36,7 @@ def resume(snapshot: TurnSnapshot, now: int) -> tuple[TurnSnapshot, list[Effect]
         effects.append(resume_reply(reply, snapshot.history))
         is_held = snapshot.state is State.OVERLAP
         effects.append((HoldPlayout if is_held else ResumePlayout)(turn_id=reply.turn_id))
-    return replace(snapshot, at_ms=now, deadlines=deadlines, utterance=utterance), effects
+    return replace(snapshot, at_ms=now, deadlines=deadlines, utterance=utterance, guess=None), effects
 
 
 def _wants_text(utterance: Utterance) -> bool:

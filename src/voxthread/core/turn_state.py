@@ -121,7 +121,7 @@ class Reply:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TurnSnapshot:
-    """All of a turn machine but its policy and what was only guessed: enough to go on elsewhere."""
+    """All of a turn machine but its policy: enough to go on elsewhere."""
 
     at_ms: int
     """The instant of the last input."""
@@ -135,3 +135,6 @@ class TurnSnapshot:
     line_lost_ms: int | None = None
     is_notice_due: bool = False
     idle_prompts: int = 0
+    guess: Reply | None = None
+    """A reply begun before its turn was confirmed. It is lost with its owner, unless that went on to confirm
+    it: then somebody may have heard of it."""

@@ -33,7 +33,7 @@ class TurnSteps:
         self._history = History(start.history)
         self._utterance = start.utterance
         self._reply = start.reply
-        self._speculation: Reply | None = None
+        self._speculation = start.guess
         self._deadlines = start.deadlines
         self._utterance_count = start.utterance_count
         self._turn_count = start.turn_count
@@ -57,6 +57,7 @@ class TurnSteps:
                 line_lost_ms=self._line_lost_ms,
                 is_notice_due=self._is_notice_due,
                 idle_prompts=self._idle_prompts,
+                guess=self._speculation,
             )
         )
 
