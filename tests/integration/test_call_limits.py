@@ -23,7 +23,7 @@ from voxthread.orchestrator.runner import DEFAULT_CALL
 from voxthread.wire import facts
 from voxthread.wire.events import is_public
 from voxthread.wire.inputs import decode_input
-from voxthread.wire.log import Bus, Stream
+from voxthread.wire.log import Bus, Record, Stream
 
 pytestmark = [pytest.mark.integration, pytest.mark.anyio]
 
@@ -154,6 +154,46 @@ async def test_an_agent_that_begins_at_once_says_no_filler_even_if_it_is_slow_to
         await until(media.bus, events.AgentSpeechStopped, 2)
     call = await call_of(media)
     assert call.agent_texts == call.heard_texts == [GREETING, ANSWER]
+
+
+class FatalBus(MemoryBus):
+    """Whoever has told the turn machine such a fact of the second turn dies of it."""
+
+    def __init__(self, kind: type[inputs.Input]) -> None:
+        super().__init__(1)
+        self._kind = kind
+        self.is_fatal = anyio.Event()
+
+    async def append(self, stream: Stream, partition: int, record: Record) -> int:
+        position = await super().append(stream, partition, record)
+        if stream is Stream.EVENTS and not is_public(record) and not self.is_fatal.is_set():
+            told = decode_input(record.value)[1]
+            if isinstance(told, self._kind) and getattr(told, "turn_id", None) == 2:
+                self.is_fatal.set()
+                await anyio.sleep_forever()
+        return position
+
+
+@pytest.mark.parametrize("behind", [inputs.ClausePlanned, inputs.ReplyDelta, inputs.AudioSynthesized])
+async def test_a_filler_begun_by_an_owner_that_died_is_no_part_of_the_answer(
+    behind: type[inputs.Input],
+) -> None:
+    """Its successor's agent is quick enough to need none."""
+    bus, policy = FatalBus(behind), CallPolicy(filler=FILLER, filler_ms=FILLER_MS)
+    media = FakeMedia(bus, SESSION_ID, 0)
+    with anyio.fail_after(10):
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(media.run)
+            async with orchestrator(bus, 1, engines(Thinker(first=anyio.sleep_forever)), call=policy):
+                await media.open("thinker")
+                await until(bus, events.AgentSpeechStopped)
+                await ask(media)
+                await bus.is_fatal.wait()
+            async with orchestrator(bus, 2, engines(Thinker()), call=policy):
+                await until(bus, events.AgentSpeechStopped, 2)
+            tasks.cancel_scope.cancel()
+    call = await call_of(media)
+    assert call.agent_texts == call.heard_texts == [GREETING, f"{FILLER} {ANSWER}"]
 
 
 # -- the longest call ----------------------------------------------------------------------------------

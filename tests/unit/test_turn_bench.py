@@ -216,7 +216,9 @@ def test_a_repeat_counts_as_dropped_only_where_the_full_window_keeps_it_in_both_
     turn = replace(
         TURN, said="five five five one", heard="551", reference=reference, of_same_piece=of_same_piece
     )
-    assert figures([turn])["repeats_dropped"]["k"] == dropped
+    shown = figures([turn])
+    assert shown["repeats_dropped"]["k"] == dropped
+    assert shown["repeats_missing"]["k"] == (reference == "5551")
 
 
 class Measuring:

@@ -189,8 +189,9 @@ class ReplyTask:
             await self._say_filler(filler, clauses)
 
     async def _say_filler(self, filler: Filler, clauses: MemoryObjectSendStream[str]) -> None:
-        self._tell_delta(f"{filler.text} ")
+        """The clause first: by it a successor knows the text for the filler's."""
         await self._send_clauses([filler.text], clauses)
+        self._tell_delta(f"{filler.text} ")
 
     async def _plan(self, text: AsyncIterator[str], clauses: MemoryObjectSendStream[str]) -> None:
         splitter = ClauseSplitter()

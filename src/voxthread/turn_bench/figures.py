@@ -126,6 +126,9 @@ def _words(outcomes: Sequence[Outcome]) -> dict[str, Any]:
         "wer_reference": round(reference.rate, 4),
         "words": errors.words,
         "repeats_dropped": Count.of(map(_drops_repeats, repeated)).json(),
+        "repeats_missing": Count.of(
+            drops_repeats(each.said, each.heard, each.reference) for each in repeated
+        ).json(),
     }
 
 
