@@ -262,6 +262,19 @@ async def test_rubbish_at_a_live_port_is_counted_and_dropped_and_the_call_goes_o
 
 
 @pytest.mark.anyio
+async def test_what_looks_like_dtls_from_the_peers_own_address_is_looked_at_so_often_only() -> None:
+    async with line() as both:
+        both.caller.send(b"before")
+        await both.until(lambda: len(both.received) == 1)
+        pair = nominated_pair(dtls_of(both.caller_connection))
+        assert pair is not None
+        for _ in range(1_000):
+            pair.protocol.transport.sendto(b"\x16\xfe\xfd" + bytes(40), pair.remote_addr)
+        await both.until(lambda: both.caller.send(b"behind") and both.received[-1].payload == b"behind")
+        assert both.server.ignored_packets > 100
+
+
+@pytest.mark.anyio
 async def test_a_peer_that_keeps_taking_new_sources_is_a_flood() -> None:
     """Each is authentic, and libsrtp keeps state for each."""
     async with line() as both:

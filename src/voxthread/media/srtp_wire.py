@@ -49,6 +49,8 @@ class SrtpWire:
         self._on_other = on_other
         self._strangers = Allowance()
         self._peer = Allowance(_PEER_PER_S, _PEER_BURST)
+        self._peer_other = Allowance(_PEER_PER_S, _PEER_BURST)
+        """Apart, since an address can be forged."""
         self._flood = 0
         self._known: set[tuple[Any, bytes]] = set()
         """Addresses and SSRCs, as they are on the wire, of packets that were authentic."""
@@ -86,7 +88,7 @@ class SrtpWire:
                 self._receive(data, (address, data[4:8]), self._rx.unprotect_rtcp, self._on_rtcp)
             case Kind.OTHER:
                 self.ignored += 1
-            case _ if self._is_from_peer(address):
+            case _ if self._is_from_peer(address) and self._peer_other.takes(now_us()):
                 self._on_other()
                 pass_on(data, address)
             case _ if self._strangers.takes(now_us()):
