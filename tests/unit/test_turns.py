@@ -319,7 +319,15 @@ def test_stages_of_a_turn_are_published_in_order() -> None:
     scene.waits(1_000)
     scene.agent_speaks("Hello to you.")
     stages = [event.stage for event in scene.published() if isinstance(event, events.TurnTiming)]
-    assert stages == ["transcript", "turn_decided", "llm_first_token", "first_clause", "first_audio", "heard"]
+    assert stages == [
+        "transcript",
+        "turn_decided",
+        "llm_first_token",
+        "first_clause",
+        "first_audio",
+        "sent",
+        "heard",
+    ]
 
 
 class TestSpeculation:
@@ -344,6 +352,17 @@ class TestSpeculation:
         assert do.CommitReply(turn_id=1) in done
         assert "StartReply" not in kinds(done)
         assert "agent.reply_delta" in kinds(done)
+
+    def test_endpointing_first_audio_made_is_sent_when_the_turn_is_confirmed(self) -> None:
+        scene = self.scene()
+        scene.says("hello")
+        scene.hears(i.ReplyDelta(turn_id=1, text="Hello."), i.ClausePlanned(turn_id=1, text="Hello."))
+        scene.waits(50)
+        scene.hears(i.AudioSynthesized(turn_id=1, clause=0, duration_ms=300))
+        scene.waits(100)
+        scene.hears(i.EndOfTurnPredicted(utterance_id=1, probability=0.9))
+        stages = {event.stage: event.ms for event in scene.published() if isinstance(event, events.TurnTiming)}
+        assert stages["sent"] == stages["turn_decided"] == stages["first_audio"] + 100
 
     def test_endpointing_speech_started_withdraws_it(self) -> None:
         scene = self.scene()

@@ -10,6 +10,7 @@ STAGES = (
     "llm_first_token",
     "first_clause",
     "first_audio",
+    "sent",
     "heard",
 )
 

@@ -54,6 +54,8 @@ class ReplySteps(TurnSteps):
         self._think(reply, now)
         self._mark(reply, "transcript", utterance.transcript_ms if utterance.transcript_ms is not None else now)
         self._mark(reply, "turn_decided", now)
+        if reply.ledger.total_ms:
+            self._mark(reply, "sent", now)
         if reply.has_ended and not reply.ledger.total_ms:
             self._complete_reply(now)
 
@@ -94,6 +96,8 @@ class ReplySteps(TurnSteps):
         reply = self._reply_of(fact.turn_id)
         reply.ledger.add_audio(fact.clause, fact.duration_ms)
         self._mark(reply, "first_audio", now)
+        if reply is not self._speculation:
+            self._mark(reply, "sent", now)
         self._postpone_stall(now)
 
     def reply_ended(self, fact: inputs.ReplyEnded, now: int) -> None:

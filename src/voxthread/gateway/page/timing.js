@@ -10,6 +10,7 @@ const NAMES = {
   llm_first_token: "First word",
   first_clause: "First clause",
   first_audio: "First audio",
+  sent: "Sent",
   heard: "Heard",
 };
 
