@@ -9,6 +9,7 @@ from anyio import to_thread
 from voxthread.agent import load_agent
 from voxthread.app.agent_files import agent_files
 from voxthread.config import Config, LlmConfig, SttConfig
+from voxthread.engines.codec.libopus import load_libopus
 from voxthread.engines.codec.opus import OpusDecoder, OpusEncoder
 from voxthread.engines.llm.llama import LlamaSettings, open_llama
 from voxthread.engines.llm.openai import OpenAiSettings, open_openai
@@ -25,8 +26,10 @@ from voxthread.orchestrator.ports import Agent, Engines, LanguageModel
 async def open_engines(config: Config, agent_file: Path | None) -> AsyncIterator[Engines]:
     """Verify and load the models, the voice's process beside the others, and make the agents.
 
-    Raises `ModelFileError` naming a file that is missing or damaged, `AgentError` for a bad agent file.
+    Raises `ModelFileError` naming a file that is missing or damaged, `AgentError` for a bad agent file,
+    `MediaError` without libopus.
     """
+    load_libopus()  # or the first call would be the one to find out
     factories = dict(load_agent(path) for path in agent_files(agent_file))
     model_files = await to_thread.run_sync(verify, config.models_dir)
     async with AsyncExitStack() as stack:
