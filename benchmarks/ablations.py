@@ -1,7 +1,7 @@
 """What each technique buys: `python benchmarks/ablations.py [latency] [turns] [--turns N]`.
 
     latency   voice to voice of the `chat` agent as shipped, and with each means of being quick taken away
-    turns     cut-ins and latency of spoken turns as shipped, and with each part of the patience taken away
+    turns     whose turn it is, of spoken utterances, as shipped and with each means of knowing it taken away
 
 Some are settings; what nobody would want to switch off is taken away here, in the processes of a server or of
 `voxthread bench turns`: this file is then run, or imported, in place of `voxthread`. Writes

@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from spoken import frame_of
+from voxthread.app.engine_room import open_engines
+from voxthread.config import Config
 from voxthread.core.audio import PACKET_MS, SPEECH_RATE_HZ, PcmFrame
 from voxthread.core.encoding import BAD, CONGESTED, LOSSY, STEADY, Encoding
 from voxthread.core.failures import MediaError
@@ -241,6 +243,17 @@ def test_a_machine_without_the_wheel_uses_its_own_libopus(monkeypatch: pytest.Mo
     monkeypatch.setattr("ctypes.util.find_library", lambda _: None)
     monkeypatch.setattr(libopus, "_SYSTEM_NAMES", ("no-such-library", found))
     assert libopus.load_libopus.__wrapped__()._name == found
+
+
+@pytest.mark.anyio
+async def test_an_orchestrator_without_libopus_does_not_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing() -> None:
+        raise MediaError("opus.library_missing", "no libopus here")
+
+    monkeypatch.setattr("voxthread.app.engine_room.load_libopus", missing)
+    with pytest.raises(MediaError, match="no libopus here"):
+        async with open_engines(Config(), None):
+            pass
 
 
 def test_a_machine_without_libopus_is_told_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -118,6 +118,34 @@ async def speak(media: FakeMedia, duration_ms: int) -> None:
     await until_another(media, events.UserSpeechStarted, partial(media.speak, packets))
 
 
+Deed = Callable[[FakeMedia], Awaitable[object]]
+
+
+async def taken_over(
+    bus: MemoryBus,
+    before: Deed,
+    after: Deed,
+    agents: tuple[Thinker, Thinker] = (Thinker(), Thinker()),
+    *,
+    turn: TurnPolicy = TURN,
+    call: CallPolicy = DEFAULT_CALL,
+    now: Callable[[], int] = now_ms,
+) -> Call:
+    """A call in which one thing is done under its first owner, after the greeting, the other under its second."""
+    media = FakeMedia(bus, SESSION_ID, 0)
+    owned = zip(agents, (before, after), (events.AgentSpeechStopped, events.OrchestratorTakeover), strict=True)
+    with anyio.fail_after(10):
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(media.run)
+            await media.open("thinker")
+            for epoch, (agent, deed, begun) in enumerate(owned, 1):
+                async with orchestrator(bus, epoch, engines(agent), turn=turn, call=call, now=now):
+                    await until(bus, begun)
+                    await deed(media)
+            tasks.cancel_scope.cancel()
+    return await call_of(media)
+
+
 # -- the filler ----------------------------------------------------------------------------------------
 
 
@@ -179,20 +207,19 @@ async def test_a_filler_begun_by_an_owner_that_died_is_no_part_of_the_answer(
     behind: type[inputs.Input],
 ) -> None:
     """Its successor's agent is quick enough to need none."""
-    bus, policy = FatalBus(behind), CallPolicy(filler=FILLER, filler_ms=FILLER_MS)
-    media = FakeMedia(bus, SESSION_ID, 0)
-    with anyio.fail_after(10):
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(media.run)
-            async with orchestrator(bus, 1, engines(Thinker(first=anyio.sleep_forever)), call=policy):
-                await media.open("thinker")
-                await until(bus, events.AgentSpeechStopped)
-                await ask(media)
-                await bus.is_fatal.wait()
-            async with orchestrator(bus, 2, engines(Thinker()), call=policy):
-                await until(bus, events.AgentSpeechStopped, 2)
-            tasks.cancel_scope.cancel()
-    call = await call_of(media)
+    bus = FatalBus(behind)
+
+    async def ask_in_vain(media: FakeMedia) -> None:
+        await ask(media)
+        await bus.is_fatal.wait()
+
+    call = await taken_over(
+        bus,
+        ask_in_vain,
+        lambda media: until(media.bus, events.AgentSpeechStopped, 2),
+        (Thinker(first=anyio.sleep_forever), Thinker()),
+        call=CallPolicy(filler=FILLER, filler_ms=FILLER_MS),
+    )
     assert call.agent_texts == call.heard_texts == [GREETING, f"{FILLER} {ANSWER}"]
 
 
@@ -255,21 +282,17 @@ async def test_a_caller_who_talks_on_is_not_talked_over_and_the_call_is_ended_al
 
 async def test_goodbye_is_not_said_again_because_another_owner_goes_on() -> None:
     bus, clock = MemoryBus(1), Clock()
-    media = FakeMedia(bus, SESSION_ID, 0)
-    with anyio.fail_after(10):
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(media.run)
-            async with orchestrator(bus, 1, engines(Thinker()), call=ENDING, now=clock):
-                await media.open("thinker")
-                await until(bus, events.AgentSpeechStopped)
-                clock.forward(MAX_SESSION_MS - GOODBYE_MS)
-                await until(bus, events.AgentSpeechStopped, 2)
-            async with orchestrator(bus, 2, engines(Thinker()), call=ENDING, now=clock):
-                await until(bus, events.OrchestratorTakeover)
-                await ask(media)
-                await until(bus, events.AgentSpeechStopped, 3)
-                call = await end(media, clock)
-            tasks.cancel_scope.cancel()
+
+    async def be_told_goodbye(media: FakeMedia) -> None:
+        clock.forward(MAX_SESSION_MS - GOODBYE_MS)
+        await until(media.bus, events.AgentSpeechStopped, 2)
+
+    async def ask_to_the_end(media: FakeMedia) -> None:
+        await ask(media)
+        await until(media.bus, events.AgentSpeechStopped, 3)
+        await end(media, clock)
+
+    call = await taken_over(bus, be_told_goodbye, ask_to_the_end, call=ENDING, now=clock)
     assert_too_long(call)
     assert call.agent_texts == call.heard_texts == [GREETING, GOODBYE, ANSWER]
     assert await times_wanted(bus, GOODBYE) == 1
@@ -304,18 +327,12 @@ async def test_a_silent_caller_is_asked_so_often_and_as_often_again_after_an_ans
 
 
 async def test_a_silent_caller_is_not_asked_more_often_because_another_owner_goes_on() -> None:
-    bus, clock = MemoryBus(1), Clock()
-    media = FakeMedia(bus, SESSION_ID, 0)
-    with anyio.fail_after(10):
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(media.run)
-            async with orchestrator(bus, 1, engines(Thinker()), turn=ASKING, now=clock):
-                await media.open("thinker")
-                await until(bus, events.AgentSpeechStopped)
-                await until_another(media, events.AgentSpeechStopped, partial(clock.forward, IDLE_MS))
-            async with orchestrator(bus, 2, engines(Thinker()), turn=ASKING, now=clock):
-                await until(bus, events.OrchestratorTakeover)
-                await be_silent(media, clock, 1)
-            tasks.cancel_scope.cancel()
-    call = await call_of(media)
+    clock = Clock()
+    call = await taken_over(
+        MemoryBus(1),
+        lambda media: until_another(media, events.AgentSpeechStopped, partial(clock.forward, IDLE_MS)),
+        lambda media: be_silent(media, clock, 1),
+        turn=ASKING,
+        now=clock,
+    )
     assert call.agent_texts == call.heard_texts == [GREETING, PROMPT, PROMPT]

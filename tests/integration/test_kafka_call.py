@@ -30,7 +30,6 @@ from voxthread.wire.log import Bus, Record, StoredRecord, Stream
 pytestmark = [pytest.mark.integration, pytest.mark.anyio, pytest.mark.timeout(180)]
 
 OUTAGE_S = 10
-"""After an outage of that length; what was said in a longer one is written at five times its speed."""
 
 StartKafka = Callable[[int, Path], AbstractContextManager[Cluster]]
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import anyio
 import pytest
+from aioice.ice import CandidatePair
 from aiortc import RTCConfiguration, RTCIceGatherer, RTCPeerConnection
 
 from voxthread.media.aiortc_seams import dtls_of, gather_at, nominated_pair, take_over_media
@@ -237,13 +238,19 @@ HEADS = (
 )
 
 
+async def talking(both: Line) -> CandidatePair:
+    """The way that packets take, once one has."""
+    both.caller.send(b"before")
+    await both.until(lambda: len(both.received) == 1)
+    pair = nominated_pair(dtls_of(both.caller_connection))
+    assert pair is not None
+    return pair
+
+
 @pytest.mark.anyio
 async def test_rubbish_at_a_live_port_is_counted_and_dropped_and_the_call_goes_on() -> None:
     async with line() as both:
-        both.caller.send(b"before")
-        await both.until(lambda: len(both.received) == 1)
-        pair = nominated_pair(dtls_of(both.caller_connection))
-        assert pair is not None
+        pair = await talking(both)
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as stranger:
             stranger.bind((pair.local_candidate.host, 0))
             began_us, sent = now_us(), 0
@@ -264,10 +271,7 @@ async def test_rubbish_at_a_live_port_is_counted_and_dropped_and_the_call_goes_o
 @pytest.mark.anyio
 async def test_what_looks_like_dtls_from_the_peers_own_address_is_looked_at_so_often_only() -> None:
     async with line() as both:
-        both.caller.send(b"before")
-        await both.until(lambda: len(both.received) == 1)
-        pair = nominated_pair(dtls_of(both.caller_connection))
-        assert pair is not None
+        pair = await talking(both)
         for _ in range(1_000):
             pair.protocol.transport.sendto(b"\x16\xfe\xfd" + bytes(40), pair.remote_addr)
         await both.until(lambda: both.caller.send(b"behind") and both.received[-1].payload == b"behind")

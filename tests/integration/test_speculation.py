@@ -1,7 +1,7 @@
 """Replies begun before the caller's turn is confirmed: until then only the agent knows of them."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import replace
 
 import anyio
@@ -121,22 +121,29 @@ async def words_told(bus: MemoryBus, text: str) -> list[str]:
     return [word for word in text.split() if any(word.encode() in value for value in values)]
 
 
+@asynccontextmanager
+async def asked_of_red(bus: MemoryBus, agent: Answering, end_of_turn: HeldTurn) -> AsyncIterator[FakeMedia]:
+    """A caller who has said so much, and may go on."""
+    media = FakeMedia(bus, SESSION_ID, 0)
+    owner = orchestrator(bus, 1, engines_with(agent, end_of_turn), turn=TURN)
+    with anyio.fail_after(10):
+        async with anyio.create_task_group() as tasks, owner:
+            tasks.start_soon(media.run)
+            await media.open("answering")
+            media.speak(tone_packets(RED_HZ, 300))
+            yield media
+            tasks.cancel_scope.cancel()
+
+
 async def test_a_guess_that_is_made_gets_out_when_its_turn_is_confirmed_and_no_sooner() -> None:
     bus, agent, end_of_turn = MemoryBus(1), Answering(), HeldTurn()
-    media = FakeMedia(bus, SESSION_ID, 0)
-    with anyio.fail_after(10):
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(media.run)
-            async with orchestrator(bus, 1, engines_with(agent, end_of_turn), turn=TURN):
-                await media.open("answering")
-                media.speak(tone_packets(RED_HZ, 300))
-                turn_id = await guessed_turn(bus, agent)
-                assert await bus.head(Stream.OUT, 0) == 0
-                assert [each.event for each in await story(bus) if each.event.turn_id is not None] == []
-                assert await words_told(bus, ANSWERS[RED]) == []
-                end_of_turn.is_over = True
-                await until(bus, events.AgentSpeechStopped)
-            tasks.cancel_scope.cancel()
+    async with asked_of_red(bus, agent, end_of_turn) as media:
+        turn_id = await guessed_turn(bus, agent)
+        assert await bus.head(Stream.OUT, 0) == 0
+        assert [each.event for each in await story(bus) if each.event.turn_id is not None] == []
+        assert await words_told(bus, ANSWERS[RED]) == []
+        end_of_turn.is_over = True
+        await until(bus, events.AgentSpeechStopped)
     call = Call(media.played, await story(bus))
     assert call.agent_texts == [f"{ANSWERS[RED]} "]
     assert call.heard_texts == [ANSWERS[RED]]
@@ -146,21 +153,14 @@ async def test_a_guess_that_is_made_gets_out_when_its_turn_is_confirmed_and_no_s
 
 async def test_a_caller_who_goes_on_speaking_never_meets_the_guess_at_their_end() -> None:
     bus, agent, end_of_turn = MemoryBus(1), Answering(endless=RED), HeldTurn()
-    media = FakeMedia(bus, SESSION_ID, 0)
-    with anyio.fail_after(10):
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(media.run)
-            async with orchestrator(bus, 1, engines_with(agent, end_of_turn), turn=TURN):
-                await media.open("answering")
-                media.speak(tone_packets(RED_HZ, 300))
-                withdrawn = await guessed_turn(bus, agent)
-                media.speak(tone_packets(BLUE_HZ, 900))
-                await agent.was_closed.wait()
-                end_of_turn.is_over = True
-                await until(bus, events.AgentSpeechStopped, 1)
-                await media.send(facts.TextCommand(text=GREEN))
-                await until(bus, events.AgentSpeechStopped, 2)
-            tasks.cancel_scope.cancel()
+    async with asked_of_red(bus, agent, end_of_turn) as media:
+        withdrawn = await guessed_turn(bus, agent)
+        media.speak(tone_packets(BLUE_HZ, 900))
+        await agent.was_closed.wait()
+        end_of_turn.is_over = True
+        await until(bus, events.AgentSpeechStopped, 1)
+        await media.send(facts.TextCommand(text=GREEN))
+        await until(bus, events.AgentSpeechStopped, 2)
     call = Call(media.played, await story(bus))
     assert call.heard_texts == [ANSWERS[BLUE], ANSWERS[GREEN]]
     assert withdrawn not in await turns_out(bus) | {each.event.turn_id for each in call.told}

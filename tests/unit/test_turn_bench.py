@@ -18,7 +18,7 @@ from voxthread.turn_bench import charged, sounds
 from voxthread.turn_bench.charged import ChargedDecodings, ChargedEndOfTurn
 from voxthread.turn_bench.figures import figures, wilson
 from voxthread.turn_bench.performance import Outcome
-from voxthread.turn_bench.remembering import RememberingDecoder
+from voxthread.turn_bench.remembering import RememberingDecoder, in_full
 from voxthread.turn_bench.scenes import PER_KIND, Kind, plan
 from voxthread.turn_bench.virtual_time import IN_AUDIO_TIME, START_MS, AudioTimeLoop, now_ms
 from voxthread.turn_bench.voices import HELD_OUT
@@ -229,13 +229,15 @@ class Measuring:
 
 
 def test_the_full_window_is_asked_about_the_very_audio_that_a_text_was_heard_in() -> None:
-    decoder = RememberingDecoder(Measuring())
+    whisper = Measuring()
+    decoder = RememberingDecoder(whisper)
     for seconds in (1, 2):
         decoder.transcribe(np.zeros(seconds * SPEECH_RATE_HZ, np.float32))
-    assert decoder.in_full("1 s") == "29 s"
+    assert len(decoder.audio_of("1 s")) == SPEECH_RATE_HZ
+    assert in_full(whisper, decoder.audio_of("1 s")) == "29 s"
     decoder.forget()
     with pytest.raises(KeyError):
-        decoder.in_full("1 s")
+        decoder.audio_of("1 s")
 
 
 def test_figures_count_each_kind_by_what_it_can_show() -> None:

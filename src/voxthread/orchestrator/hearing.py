@@ -24,12 +24,13 @@ class Hearing:
         last."""
         for each in self._ear.hear(record, position):
             heard = self._without_echo(each)
-            has_started = isinstance(heard.edge, inputs.SpeechStarted)
-            if heard.edge is not None and has_started:
-                yield heard.edge
+            edge = heard.edge
+            if isinstance(edge, inputs.SpeechStarted):
+                yield edge
+                edge = None
             self._feed(heard)
-            if heard.edge is not None and not has_started:
-                yield heard.edge
+            if edge is not None:
+                yield edge
 
     def hear_again(self, audio: Iterable[tuple[int, AudioRecord]], utterance: Utterance | None) -> None:
         """What an owner before heard and told the turn machine of, by positions; `utterance` was then open."""
@@ -44,7 +45,8 @@ class Hearing:
                 self._listening.feed(frame)
 
     def end_utterance(self) -> None:
-        """What the caller goes on to say, who has not stopped to be answered, is the start of another."""
+        """What the caller goes on to say, who has not stopped to be answered, is the start of another. Speech
+        that is just being noticed is left to be."""
         if self._ear.is_in_speech:
             self._ear.assume(is_speaking=False)
 

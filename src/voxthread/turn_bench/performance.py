@@ -152,7 +152,9 @@ def _outcome(scene: Scene, heard: Heard, pieces: RememberingDecoder, whisper: De
         said=line.text,
         heard=" ".join(texts),
         reference=in_full(whisper, heard.speech()) if is_turn else "",
-        of_same_piece=" ".join(map(pieces.in_full, texts)) if lacks_repeats else None,
+        of_same_piece=" ".join(in_full(whisper, pieces.audio_of(text)) for text in texts)
+        if lacks_repeats
+        else None,
         is_cut_in=bool(inside),
         latency_ms=after[0] - to_ms if is_turn and after and to_ms is not None and not inside else None,
         is_interrupted=any(isinstance(event, AgentInterrupted) for _, event in heard.events),

@@ -22,9 +22,9 @@ class RememberingDecoder:
     def forget(self) -> None:
         self._audio.clear()
 
-    def in_full(self, text: str) -> str:
-        """What the full window makes of the audio last heard as `text`; raises `KeyError` if none was."""
-        return in_full(self._decoder, self._audio[text])
+    def audio_of(self, text: str) -> FloatSamples:
+        """What was last heard as `text`; raises `KeyError` if nothing was."""
+        return self._audio[text]
 
 
 def in_full(decoder: Decoder, speech: FloatSamples) -> str:
