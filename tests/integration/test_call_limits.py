@@ -131,7 +131,7 @@ async def taken_over(
     call: CallPolicy = DEFAULT_CALL,
     now: Callable[[], int] = now_ms,
 ) -> Call:
-    """A call in which one thing is done under its first owner, after the greeting, the other under its second."""
+    """A call in which one thing is done with its first owner, after the greeting, another with its second."""
     media = FakeMedia(bus, SESSION_ID, 0)
     owned = zip(agents, (before, after), (events.AgentSpeechStopped, events.OrchestratorTakeover), strict=True)
     with anyio.fail_after(10):
