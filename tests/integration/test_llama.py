@@ -17,6 +17,8 @@ from voxthread.engines.llm.llama import LlamaLanguageModel, LlamaSettings, open_
 pytestmark = [pytest.mark.integration, pytest.mark.anyio]
 
 SYSTEM = Message(role="system", text="You answer the telephone of a small hotel by the sea, briefly. " * 4)
+LONG = Message(role="system", text="You sit at the desk of a hotel and are kind to everybody. " * 15)
+OTHER = Message(role="system", text="You are somebody else altogether. " * 8)
 
 
 @pytest.fixture
@@ -60,6 +62,38 @@ async def test_a_first_prefill_prepares_every_slot(model: LlamaLanguageModel) ->
         await say(model, [SYSTEM], "Is there a room?")
         await say(model, [SYSTEM], "Where is the sea?")
     assert all(log["prompt_tokens"] < 20 for log in logs if log["event"] == "llm.generated")
+
+
+async def stand_by(model: LlamaLanguageModel, *systems: Message) -> None:
+    """As an orchestrator with several agents before its first call; the shortest is done first."""
+    async with anyio.create_task_group() as tasks:
+        for system in systems:
+            tasks.start_soon(model.prefill, [system, Message(role="user", text="")])
+
+
+async def test_a_first_call_finds_its_agents_system_prompt_though_it_was_prepared_without_a_greeting(
+    model: LlamaLanguageModel,
+) -> None:
+    await stand_by(model, OTHER, LONG)
+    greeting = Message(role="assistant", text="Hello, this is the desk.")
+    with structlog.testing.capture_logs() as logs:
+        await model.prefill([LONG, greeting, Message(role="user", text="")])
+    (begun,) = (log for log in logs if log["event"] == "llm.generated")
+    assert begun["prompt_tokens"] < 20
+
+
+async def test_a_prefill_stopped_early_does_not_draw_a_reply_to_where_little_is_processed(
+    model: LlamaLanguageModel,
+) -> None:
+    await stand_by(model, OTHER, LONG)
+    await say(model, [LONG], "Are you open?")
+    with structlog.testing.capture_logs() as logs:
+        async with anyio.create_task_group() as tasks:  # its caller has spoken before it is done
+            tasks.start_soon(model.prefill, [LONG, Message(role="user", text="")])
+            await anyio.wait_all_tasks_blocked()
+            await say(model, [LONG], "Where is the sea?")
+    (replied,) = (log for log in logs if log.get("generated_tokens", 0) > 1)
+    assert replied["prompt_tokens"] < 20
 
 
 async def test_a_long_prefill_gives_way_when_its_caller_stops_waiting(model: LlamaLanguageModel) -> None:

@@ -1,6 +1,7 @@
 import pytest
 
 from voxthread.engines.llm.chatml import Prompt
+from voxthread.engines.llm.generation import Generation
 from voxthread.engines.llm.slots import Slots
 
 pytestmark = pytest.mark.unit
@@ -42,6 +43,35 @@ def test_a_slot_that_holds_only_the_shared_opening_is_anybodys() -> None:
     slots = Slots(2)
     first = used(slots, "")
     assert used(slots, "hello") == first
+
+
+def test_an_agents_system_prompt_alone_is_home_to_its_next_call_whatever_its_greeting() -> None:
+    slots = Slots(2)
+    other, bare = Prompt("another agent altogether|", 25), Prompt("system prompt, the same for |", 29)
+    ours = slots.unused_for_longest()
+    slots.take(ours, bare)
+    slots.release(ours, bare.text)
+    theirs = slots.unused_for_longest()
+    slots.take(theirs, other)
+    slots.release(theirs, other.text)
+    for greeted in (prompt(), prompt("how late is it?")):
+        assert slots.home(greeted) is ours
+    assert slots.home(Prompt("somebody else's prompt|", 23)) is None
+
+
+def test_a_prompt_stopped_early_is_held_as_far_as_it_was_processed() -> None:
+    stopped = Generation(prompt=prompt(), max_tokens=0)
+    assert stopped.held == ""
+    stopped.advance("", 0.25)
+    assert stopped.held == OPENING[: len(OPENING) // 4]
+    slots = Slots(2)
+    begun = slots.unused_for_longest()
+    slots.take(begun, prompt())
+    slots.release(begun, stopped.held)
+    whole = slots.unused_for_longest()
+    slots.take(whole, prompt())
+    slots.release(whole, prompt().text)
+    assert slots.home(prompt("how late is it?")) is whole
 
 
 def test_a_reply_nobody_heard_is_no_reason_to_leave_a_long_conversation() -> None:

@@ -18,6 +18,8 @@ class Generation:
     max_tokens: int
     """0 only processes the prompt."""
     stopped: bool = False
+    processed: float = 0.0
+    """Share of the prompt, 0 to 1."""
     generated: str = ""
     ended: anyio.Event = field(default_factory=anyio.Event)
     failure: VoiceError | None = None
@@ -30,8 +32,14 @@ class Generation:
         """Nobody waits for its text: a reply may have its slot."""
         return self.stopped or not self.max_tokens
 
-    def advance(self, delta: str) -> bool:
+    @property
+    def held(self) -> str:
+        """The text that the model has processed, made by it or not."""
+        return self.prompt.text[: int(len(self.prompt.text) * self.processed)] + self.generated
+
+    def advance(self, delta: str, processed: float) -> bool:
         """Take what the model made; returns whether it shall stop."""
+        self.processed = processed
         if not self.max_tokens:
             return self.stopped  # one token is sampled all the same
         self.generated += delta

@@ -132,11 +132,11 @@ class LlamaLanguageModel:
             yield
         finally:
             del self._running[slot.number]
-            self._slots.release(slot, generation.prompt.text + generation.generated)
+            self._slots.release(slot, generation.held)
 
     def _complete(self, generation: Generation, home: Slot | None) -> None:
-        def heard(delta: str) -> bool:
-            return anyio.from_thread.run_sync(generation.advance, delta)
+        def heard(delta: str, processed: float) -> bool:
+            return anyio.from_thread.run_sync(generation.advance, delta, processed)
 
         assert self._server is not None
         slot = None if home is None else home.number

@@ -42,8 +42,10 @@ class LlamaServer:
         self._temperature = settings.temperature
         self._server = _open_server(settings)
 
-    def complete(self, prompt: str, max_tokens: int, slot: int | None, heard: Callable[[str], bool]) -> None:
-        """Generate until `heard`, given each token and "" after each batch of the prompt, returns True.
+    def complete(
+        self, prompt: str, max_tokens: int, slot: int | None, heard: Callable[[str, float], bool]
+    ) -> None:
+        """Generate until `heard`, given each token, or "" and the share of the prompt processed, returns True.
 
         No slot is the one unused for longest. Raises `LanguageModelError`.
         """
@@ -56,7 +58,8 @@ class LlamaServer:
                 return True
             if timings := answer.get("timings"):
                 _log_cost(timings)
-            return heard("".join(choice.get("text") or "" for choice in answer.get("choices", ())))
+            text = "".join(choice.get("text") or "" for choice in answer.get("choices", ()))
+            return heard(text, _share(answer.get("prompt_progress")))
 
         request = {
             "prompt": prompt,
@@ -71,6 +74,11 @@ class LlamaServer:
         self._server.handle_completions(request, answered)
         if failure is not None:
             raise failure
+
+
+def _share(progress: dict[str, int] | None) -> float:
+    """Whoever generates is told of no progress: the prompt is behind it."""
+    return 1.0 if progress is None else progress["processed"] / max(1, progress["total"])
 
 
 def _log_cost(timings: dict[str, Any]) -> None:

@@ -8,6 +8,7 @@ than what it keeps; else llama.cpp takes the slot unused for longest, and brings
 memory what it may hold of the conversation. One that is under way and of which nothing was processed here, as
 after a change of owners in mid-turn, cannot wait (a system prompt of 250 tokens takes 1.6 s): where that slot
 is another agent's, it goes where its system prompt is. Who is displaced by it gets the other slot on return.
+A slot that holds an agent's system prompt and nobody's words is home to any conversation of that agent.
 """
 
 from dataclasses import dataclass
@@ -19,10 +20,17 @@ from voxthread.engines.llm.chatml import Prompt
 class Slot:
     number: int
     held: str = ""
-    """The text whose tokens are in the slot: the last prompt and what was generated."""
+    """The text whose tokens are in the slot: of the last prompt what was processed, and what was generated."""
+    opening: int = 0
+    """So many characters of a prompt like it come before anything a caller said."""
     busy: bool = False
     released: int = 0
     """Rises with each release: the least is the slot unused for longest, as llama.cpp counts."""
+
+    @property
+    def holds_words(self) -> bool:
+        """Of a caller, who may go on."""
+        return len(self.held) > self.opening
 
 
 class Slots:
@@ -36,13 +44,13 @@ class Slots:
 
     def home(self, prompt: Prompt) -> Slot | None:
         """The slot this conversation was in, busy or not."""
-        home = max(self._slots, key=lambda slot: (_kept(slot.held, prompt), -slot.number))
-        return home if _kept(home.held, prompt) else None
+        home = max(self._slots, key=lambda slot: (_kept(slot, prompt), -slot.number))
+        return home if _kept(home, prompt) else None
 
     def begun_like(self, prompt: Prompt) -> Slot | None:
         """For one without a home: the idle slot that holds how it begins, where the next one would not."""
         idle = [slot for slot in self._slots if not slot.busy]
-        if not idle or _kept(self._displaced, prompt):
+        if not idle or _goes_on(self._displaced, prompt):
             return None
         following = self.unused_for_longest()
         if not following.held or _shares_opening(following, prompt):
@@ -62,15 +70,21 @@ class Slots:
         return next((slot for slot in self._slots if not slot.busy and not slot.held), None)
 
     def take(self, slot: Slot, prompt: Prompt) -> None:
-        slot.busy, slot.held = True, prompt.text
+        slot.busy, slot.held, slot.opening = True, prompt.text, prompt.opening
 
     def release(self, slot: Slot, held: str) -> None:
         self._releases += 1
         slot.busy, slot.held, slot.released = False, held, self._releases
 
 
-def _kept(held: str, prompt: Prompt) -> int:
-    """How much of what is held the prompt goes on from; 0 if that is another conversation."""
+def _kept(slot: Slot, prompt: Prompt) -> int:
+    """How much of what the slot holds the prompt goes on from; 0 if that is another conversation."""
+    if not slot.holds_words:
+        return _common_prefix(slot.held, prompt.text) if _shares_opening(slot, prompt) else 0
+    return _goes_on(slot.held, prompt)
+
+
+def _goes_on(held: str, prompt: Prompt) -> int:
     common = _common_prefix(held, prompt.text)
     lost = len(held) - common
     return common if lost <= max(0, common - prompt.opening) else 0
