@@ -160,4 +160,4 @@ async def test_media_process_gone_for_long_its_session_is_ended_and_its_names_ar
             release = decode_claim((await anext(records)).record.value)
     assert (await story(bus))[-1].event == events.SessionClosed(reason="media_lost")
     assert isinstance(release, SessionRelease)
-    assert release.session_id == SESSION_ID
+    assert (release.session_id, release.epoch) == (SESSION_ID, 1)

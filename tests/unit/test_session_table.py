@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from voxthread.core.ids import IdRule
+from voxthread.core.owners import PartitionChange, PartitionClaim
 from voxthread.sessions.table import MAX_TOKENS, HostedLeg, Refusal, SessionTable
 from voxthread.wire.claims import (
     AliasClaim,
@@ -232,6 +233,26 @@ def test_a_released_session_is_resumed_by_nothing_and_a_moved_one_is_not_release
     assert outcomes[2:] == [Refusal.LEG_MOVED, None, Refusal.SESSION_UNKNOWN, Refusal.SESSION_UNKNOWN]
     assert table.leg(MEDIA_IDS[0]) is None
     assert table.session_of_resume_token(b"2") is None
+
+
+def test_an_owner_that_was_succeeded_ends_no_session_any_more() -> None:
+    table = SessionTable()
+
+    def applied(position: int, claim: Claim | PartitionChange) -> Refusal | IdRule | None:
+        return table.apply(position, claim)
+
+    def ended_by(epoch: int) -> SessionRelease:
+        return SessionRelease(session_id=MEDIA_IDS[0], reason="media_lost", epoch=epoch, at_ms=0)
+
+    applied(0, PartitionClaim(partition=0, previous_epoch=0, worker_id="first"))
+    applied(1, session_claim())
+    applied(2, PartitionClaim(partition=1, previous_epoch=0, worker_id="other"))
+    applied(3, PartitionClaim(partition=0, previous_epoch=1, worker_id="second"))
+    applied(4, PartitionClaim(partition=0, previous_epoch=1, worker_id="too late"))
+    assert applied(5, ended_by(1)) is Refusal.OWNER_MOVED
+    assert table.session(MEDIA_IDS[0]) is not None
+    assert applied(6, ended_by(4)) is None
+    assert table.session(MEDIA_IDS[0]) is None
 
 
 @given(st.data())

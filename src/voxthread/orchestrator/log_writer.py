@@ -1,5 +1,8 @@
 """One session's way to one stream of the log: records leave in order, and nobody waits for the broker."""
 
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
 import anyio
 
 from voxthread.core.failures import BusError
@@ -7,6 +10,8 @@ from voxthread.observability.logs import get_logger
 from voxthread.wire.log import Bus, Record, Stream
 
 log = get_logger(__name__)
+
+T = TypeVar("T")
 
 _MAX_RECORDS = 2_000  # minutes of one session
 _RETRY_S = 0.2
@@ -61,11 +66,16 @@ class LogWriter:
 
 
 async def append_patiently(bus: Bus, stream: Stream, partition: int, record: Record) -> int:
-    """A broker that is away is waited for: readers drop what was stored twice. Raises any other `BusError`."""
+    """Readers drop what was stored twice. Raises `BusError` for what waiting does not mend."""
+    return await patiently(stream, lambda: bus.append(stream, partition, record))
+
+
+async def patiently(stream: Stream, ask: Callable[[], Awaitable[T]]) -> T:
+    """Ask the log until it answers: a broker that is away is waited for. Raises any other `BusError`."""
     is_told = False
     while True:
         try:
-            return await bus.append(stream, partition, record)
+            return await ask()
         except BusError as error:
             if not error.retryable:
                 raise

@@ -10,6 +10,8 @@ from voxthread.core.failures import BusError, SessionError
 from voxthread.observability.logs import get_logger
 from voxthread.observability.metrics import BUS_RECORDS_FENCED, BUS_RECORDS_MALFORMED
 from voxthread.orchestrator.inbox import Arrived, Inbox
+from voxthread.orchestrator.log_writer import append_patiently, patiently
+from voxthread.orchestrator.outages import Outages
 from voxthread.orchestrator.probation import Probation
 from voxthread.orchestrator.recovery import Opening, Recovered, Recovery, recover
 from voxthread.orchestrator.session import Host, Place, Session
@@ -69,6 +71,7 @@ class OwnedPartition:
         self._is_orphan = is_orphan
         self._lines: dict[str, _Line] = {}
         self._closed: set[str] = set()
+        self._outages = Outages(host.now)
         self._position = 0
         """The next record of `voxthread.in`."""
 
@@ -82,7 +85,6 @@ class OwnedPartition:
             await self._read(tasks)
 
     async def _recover(self, tasks: TaskGroup) -> None:
-        bus = self._host.bus
         recovery = await self._read_past()
         self._closed = recovery.closed
         first = [recovery.in_position]
@@ -90,8 +92,7 @@ class OwnedPartition:
             for session_id, past in recovery.sessions.items():
                 first.append(past.snapshot.in_position + 1)
                 preparing.start_soon(self._take_over, session_id, past, tasks)
-        head = await bus.head(Stream.IN, self._partition)
-        self._position = max(min(*first, head), await bus.oldest(Stream.IN, self._partition))
+        self._position = max(min(*first, await self._head()), await self._oldest())
         if recovery.sessions:
             log.info(
                 "partition.taken_over",
@@ -132,13 +133,19 @@ class OwnedPartition:
     async def _wait_for_log(self, error: BusError) -> None:
         """Raises what waiting does not mend. What is not kept any more is passed over."""
         if error.code == "bus.position_expired":
-            lost_from, self._position = self._position, await self._host.bus.oldest(Stream.IN, self._partition)
+            lost_from, self._position = self._position, await self._oldest()
             log.error("log.expired_unread", partition=self._partition, records=self._position - lost_from)
         elif not error.retryable:
             raise error
         else:
             log.warning("log.waiting", stream=Stream.IN, code=error.code, detail=error.detail)
             await anyio.sleep(_RETRY_S)
+
+    async def _head(self) -> int:
+        return await patiently(Stream.IN, lambda: self._host.bus.head(Stream.IN, self._partition))
+
+    async def _oldest(self) -> int:
+        return await patiently(Stream.IN, lambda: self._host.bus.oldest(Stream.IN, self._partition))
 
     async def _take(self, stored: StoredRecord, tasks: TaskGroup) -> None:
         try:
@@ -185,7 +192,7 @@ class OwnedPartition:
             session_id=session_id, frontend_session_id=begin.frontend_session_id or session_id
         )
         try:
-            await Session(self._host, begin, self._place(session_id), line.inbox).run()
+            await Session(self._host, begin, self._place(session_id), line.inbox, self._outages).run()
         except Exception:  # the supervisor of sessions: one that crashes must not take the others along
             log.exception("session.crashed")
         finally:
@@ -198,21 +205,25 @@ class OwnedPartition:
         return Place(session_id=session_id, partition=self._partition, epoch=self._epoch)
 
     async def _keep_progress(self) -> None:
-        """Say how far this has read, so that the next owner finds the sessions opened behind it."""
+        """Say how far this has read, so that the next owner finds the sessions opened behind it; where nothing
+        comes, find out whether the log is there."""
         written = -1
         while True:
             await anyio.sleep(_PROGRESS_S)
             position = self._position
             if position == written:
+                await self._outages.during(self._head())
                 continue
-            progress = PartitionProgress(in_position=position, epoch=self._epoch)
+            progress = encode_progress(
+                self._partition, PartitionProgress(in_position=position, epoch=self._epoch)
+            )
             try:
-                await self._host.bus.append(
-                    Stream.STATE, self._partition, encode_progress(self._partition, progress)
+                await self._outages.during(
+                    append_patiently(self._host.bus, Stream.STATE, self._partition, progress)
                 )
                 written = position
             except BusError as error:
-                log.warning("log.waiting", stream=Stream.STATE, code=error.code)
+                log.warning("bus.append_failed", code=error.code, stream=Stream.STATE)
 
     async def _dead_letter(self, stored: StoredRecord, error: str) -> None:
         poison = dead_letter(

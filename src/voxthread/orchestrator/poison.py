@@ -22,7 +22,7 @@ from voxthread.core.turns import TurnMachine
 from voxthread.observability.logs import get_logger
 from voxthread.observability.metrics import POISON
 from voxthread.orchestrator.journal import Journal
-from voxthread.orchestrator.log_writer import append_patiently
+from voxthread.orchestrator.log_writer import append_patiently, patiently
 from voxthread.orchestrator.recovery import Recovered, until_now
 from voxthread.orchestrator.session import Host, Place
 from voxthread.orchestrator.session_log import SessionLog
@@ -84,7 +84,7 @@ async def carry_out_skip(host: Host, place: Place, past: Recovered, skip: Skip) 
         letter, audio_position = _Letter(Stream.IN, past.command, POISON_RECORD), 0
         past.snapshot = msgspec.structs.replace(past.snapshot, in_position=past.command.position)
     else:
-        audio_position = await host.bus.head(Stream.IN, place.partition)
+        audio_position = await patiently(Stream.IN, lambda: host.bus.head(Stream.IN, place.partition))
         letter = await _letter_of(host, place, past)
     await _put_aside(host, place, letter)
     async with _writing(host, place, past) as (_, journal):
@@ -111,7 +111,7 @@ async def quarantine(host: Host, place: Place, past: Recovered) -> None:
             await journal.publish(event)
         stamp = Stamp(session_id, epoch=place.epoch)
         await session_log.out.put(stamp.out_fact(facts.CloseLeg(reason=QUARANTINED)))
-    release = SessionRelease(session_id=session_id, reason=QUARANTINED, at_ms=now)
+    release = SessionRelease(session_id=session_id, reason=QUARANTINED, at_ms=now, epoch=place.epoch)
     await append_patiently(host.bus, Stream.CLAIMS, 0, encode_claim(release))
     for end in (encode_tombstone(session_id), encode_attempt(session_id, None)):
         await append_patiently(host.bus, Stream.STATE, place.partition, end)

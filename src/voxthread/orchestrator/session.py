@@ -32,6 +32,7 @@ from voxthread.orchestrator.inbox import Arrived, Inbox, Item
 from voxthread.orchestrator.journal import Journal
 from voxthread.orchestrator.listening import Listening
 from voxthread.orchestrator.log_writer import append_patiently
+from voxthread.orchestrator.outages import Outages
 from voxthread.orchestrator.phrases import Phrases
 from voxthread.orchestrator.ports import Engines
 from voxthread.orchestrator.preparing import Preparation
@@ -89,7 +90,9 @@ class Place:
 class Session:
     """Runs until it has ended or is lost to another owner; owns every task and queue of the session."""
 
-    def __init__(self, host: Host, begin: Opening | Recovered, place: Place, inbox: Inbox) -> None:
+    def __init__(
+        self, host: Host, begin: Opening | Recovered, place: Place, inbox: Inbox, outages: Outages
+    ) -> None:
         engines, past = host.engines, begin if isinstance(begin, Recovered) else None
         opened = begin.opened
         self._inbox = inbox
@@ -129,7 +132,8 @@ class Session:
         self._has_greeted = past.snapshot.has_greeted if past else False
         self._in_position = begin.snapshot.in_position if isinstance(begin, Recovered) else begin.position
         self._saved_at_ms = 0
-        self._heard_of_media_ms = host.now()
+        self._outages = outages
+        self._hear_of_media()
         has_said_goodbye = past.snapshot.has_said_goodbye if past else False
         self._ending = Ending(host.call, opened.created_at_ms, has_said_goodbye=has_said_goodbye)
         self._audio_position: int | None = None
@@ -178,7 +182,7 @@ class Session:
                 item = await self._inbox.get()
             if isinstance(item, Arrived):
                 self._in_position = item.position
-                self._heard_of_media_ms = self._host.now()
+                self._hear_of_media()
                 if isinstance(item.content, AudioRecord):
                     await self._hear(item.content)
                 else:
@@ -208,9 +212,13 @@ class Session:
         else:
             await self._tell(None)
 
+    def _hear_of_media(self) -> None:
+        self._heard_of_media_ms = self._host.now() - self._outages.total_ms
+
     @property
     def _media_gone_ms(self) -> int:
-        return self._heard_of_media_ms + self._host.call.media_silence_ms
+        """A log that is away says nothing of anybody: only silence while it is there counts."""
+        return self._heard_of_media_ms + self._outages.total_ms + self._host.call.media_silence_ms
 
     async def _begin(self) -> None:
         await self._announce()
@@ -396,8 +404,11 @@ class Session:
 
     async def _release(self) -> None:
         """Give the session's names back, which nobody else is left to do."""
-        release = SessionRelease(session_id=self._place.session_id, reason=MEDIA_LOST, at_ms=self._host.now())
-        await self._host.bus.append(Stream.CLAIMS, 0, encode_claim(release))
+        place = self._place
+        release = SessionRelease(
+            session_id=place.session_id, reason=MEDIA_LOST, at_ms=self._host.now(), epoch=place.epoch
+        )
+        await append_patiently(self._host.bus, Stream.CLAIMS, 0, encode_claim(release))
 
     async def _send(self, fact: facts.OutFact) -> None:
         await self._log.out.put(self._stamp.out_fact(fact))

@@ -2,7 +2,7 @@
 
 import anyio
 
-from voxthread.orchestrator.log_writer import LogWriter
+from voxthread.orchestrator.log_writer import LogWriter, patiently
 from voxthread.wire.log import Bus, Stream
 from voxthread.wire.snapshots import SessionSnapshot
 
@@ -24,12 +24,15 @@ class SessionLog:
     async def open(self) -> None:
         """Know where the session's records begin. Raises `BusError`."""
         if self._past is None:
-            self.events.position = await self._bus.head(Stream.EVENTS, self._partition)
-            self.out.position = await self._bus.head(Stream.OUT, self._partition)
+            self.events.position = await self._head(Stream.EVENTS)
+            self.out.position = await self._head(Stream.OUT)
         else:
             self.events.position = self._past.events_position
             self.out.position = self._past.out_position
         self.reply_position = self.out.position
+
+    async def _head(self, stream: Stream) -> int:
+        return await patiently(stream, lambda: self._bus.head(stream, self._partition))
 
     def begin_reply(self) -> None:
         self.reply_position = self.out.position

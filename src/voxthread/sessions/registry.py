@@ -9,7 +9,6 @@ from anyio.abc import TaskStatus
 
 from voxthread.core.failures import BusError, SessionError
 from voxthread.core.ids import Dialect, FrontendSessionId, IdRule, MediaSessionId, refusal
-from voxthread.core.owners import PartitionChange
 from voxthread.observability import clock
 from voxthread.observability.logs import get_logger
 from voxthread.observability.metrics import BUS_RECORDS_MALFORMED
@@ -344,9 +343,6 @@ class SessionRegistry:
             BUS_RECORDS_MALFORMED.labels(Stream.CLAIMS.value).inc()
             log.warning("claim.malformed", position=stored.position, detail=str(error))
             return
-        if isinstance(claim, PartitionChange):
-            self._table.skip(stored.position)
-            return
         was_here = isinstance(claim, LegClaim) and self.hosts(claim.session_id)
         refused = self._table.apply(stored.position, claim)
         match refused, claim:
@@ -357,7 +353,7 @@ class SessionRegistry:
                     self._on_leg_moved(session_id)
             case IdRule() as rule, SessionClaim() | AliasClaim():
                 self._report_invalid(rule, claim)
-            case Refusal(), SessionClaim() | AliasClaim() | LegClaim():
+            case Refusal(), SessionClaim() | AliasClaim() | LegClaim() | SessionRelease():
                 log.info("claim.refused", session_id=claim.session_id, reason=refused.value)
             case _:
                 pass

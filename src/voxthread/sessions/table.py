@@ -12,6 +12,7 @@ from enum import StrEnum
 from typing import Final, assert_never
 
 from voxthread.core.ids import FrontendSessionId, IdRule, MediaSessionId, refusal
+from voxthread.core.owners import Owners, PartitionChange, PartitionClaim, PartitionHold, PartitionRelease
 from voxthread.wire.claims import (
     AliasClaim,
     AliasRelease,
@@ -39,6 +40,7 @@ class Refusal(StrEnum):
     TOKEN_TAKEN = "token_taken"
     RESUME_TOKEN_STALE = "resume_token_stale"
     LEG_MOVED = "leg_moved"
+    OWNER_MOVED = "owner_moved"
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +65,7 @@ class SessionTable:
         "_frontend_ids",
         "_legs",
         "_next_position",
+        "_owners",
         "_sessions",
         "_tokens",
     )
@@ -77,6 +80,7 @@ class SessionTable:
         self._by_token: dict[bytes, str] = {}
         self._legs: dict[str, HostedLeg] = {}
         self._by_resume: dict[bytes, str] = {}
+        self._owners = Owners()
         self._next_position = 0
 
     def __len__(self) -> int:
@@ -118,8 +122,9 @@ class SessionTable:
         """Pass over a record that is no claim."""
         self._next_position = max(self._next_position, position + 1)
 
-    def apply(self, position: int, claim: Claim) -> Refusal | IdRule | None:
-        """Fold one claim and return why it was refused, None if it was granted.
+    def apply(self, position: int, claim: Claim | PartitionChange) -> Refusal | IdRule | None:
+        """Fold one claim and return why it was refused, None if it was granted. Those of partitions are folded
+        to know who may still end a session.
 
         A record that was folded before, by its position, changes nothing; nor does a claim repeated.
         """
@@ -139,6 +144,9 @@ class SessionTable:
                 return self._release_alias(claim.session_id, claim.frontend_session_id)
             case TokenClaim():
                 return self._claim_token(claim)
+            case PartitionClaim() | PartitionRelease() | PartitionHold():
+                self._owners.apply(position, claim)
+                return None
             case ReaderCaughtUp():
                 return None
             case _:
@@ -219,6 +227,8 @@ class SessionTable:
         leg = self._legs[session_id]
         if release.media_id not in ("", leg.media_id):
             return Refusal.LEG_MOVED
+        if release.epoch and release.epoch < self._owners[session.partition].epoch:
+            return Refusal.OWNER_MOVED
         del self._sessions[session_id], self._legs[session_id]
         self._by_resume.pop(leg.resume_sha256, None)
         for token_sha256 in self._tokens.pop(session_id):

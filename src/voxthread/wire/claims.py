@@ -3,8 +3,8 @@
     {"v": 1, "claim": {"kind": "alias.claim", "session_id": "...", "principal": "...", ...}}
 
 A claim asks; the order of the log grants. Every process folds the same records in the same order and so
-comes to the same answer (`sessions.table`, `core.owners`), whichever of them asked. The two folds have
-nothing to do with each other: each passes over the other's claims.
+comes to the same answer (`sessions.table`, `core.owners`), whichever of them asked. The fold of owners passes
+over the claims of sessions; that of sessions asks it who may still end one.
 """
 
 from typing import assert_never
@@ -58,12 +58,14 @@ class SessionRelease(_Claim, tag="session.release", frozen=True):
     """The session is over: its id, its tokens and its alias name nothing any more.
 
     A media process may only end what it hosts: with a `media_id` the release is granted if that is still the
-    one of the session's leg.
+    one of the session's leg. An orchestrator may only end what it owns: with an `epoch`, if the session's
+    partition has had no newer one.
     """
 
     session_id: str
     reason: str
     media_id: str = ""
+    epoch: int = 0
 
 
 class AliasClaim(_Claim, tag="alias.claim", frozen=True):
