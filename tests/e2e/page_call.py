@@ -45,6 +45,10 @@ async def answer_in_browser(page: Page, server: PageServer) -> list[dict[str, st
         if headers is None:
             await route.fulfill(status=401, json={"status": 401, "code": "resume_token_invalid"})
             return
+        if server.lost_answers:
+            server.lost_answers -= 1
+            await route.abort("connectionreset")
+            return
         sdp = await page.evaluate(ANSWER_OFFER, route.request.post_data)
         await route.fulfill(status=201, content_type="application/sdp", headers=headers, body=sdp)
 

@@ -50,6 +50,8 @@ class PageServer:
     is_over: bool = False
     is_away: bool = False
     """Whether offers find nobody."""
+    lost_answers: int = 0
+    """How many offers are granted, and answered by a connection that is reset."""
     resume_token: str = ""
     _http: uvicorn.Server | None = None
     _seq: int = 0

@@ -8,7 +8,7 @@ from playwright.async_api import Page, expect
 
 from e2e.browser import open_chromium
 from e2e.page_call import answer_in_browser, open_page, start_call
-from e2e.page_server import SESSION_ID, PageServer, open_page_server
+from e2e.page_server import SESSION_ID, TOKEN, PageServer, open_page_server
 from voxthread.core import events
 
 pytestmark = [pytest.mark.e2e, pytest.mark.anyio]
@@ -88,6 +88,15 @@ async def test_talking_server_away_is_asked_until_it_is_back(chromium: str) -> N
         server.is_away = False
         await check_back(page, server)
         assert len({request["x-resume-token"] for request in requests[1:]}) == 1
+
+
+async def test_returning_answer_lost_goes_on_by_the_session_token(chromium: str) -> None:
+    async with in_call(chromium) as (page, server, requests):
+        token, server.lost_answers = server.resume_token, 1
+        await page.evaluate("() => window.answering.close()")
+        await check_back(page, server)
+        assert [request.get("x-resume-token") for request in requests[1:]] == [token, token, None]
+        assert requests[3]["x-session-token"] == TOKEN
 
 
 async def test_talking_session_cannot_be_resumed_says_so(chromium: str) -> None:

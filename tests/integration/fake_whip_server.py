@@ -62,6 +62,8 @@ class Behaviour:
     refusal: tuple[int, str] | None = None
     offered_direction: str = "sendrecv"
     may_resume: bool = True
+    lost_resumes: int = 0
+    """How many resumes use their token up and are answered by a connection that is reset."""
 
 
 @dataclass(slots=True)
@@ -121,6 +123,15 @@ class FakeServer:
         if resume_token is not None and resume_token != self.resume_token:
             problem = {"status": 401, "code": "resume_token_invalid", "detail": "no"}
             return JSONResponse(problem, 401, media_type="application/problem+json")
+        session_token = request.headers.get("x-session-token")
+        if session_token not in (None, TOKEN):
+            problem = {"status": 401, "code": "token_invalid", "detail": "no"}
+            return JSONResponse(problem, 401, media_type="application/problem+json")
+        if (resume_token or session_token) and self.behaviour.lost_resumes:
+            self.behaviour.lost_resumes -= 1
+            self.resume_token = secrets.token_hex(32)
+            self._reset_connections()
+            return Response()
         await self._drop_connection()
         self._connection = connection = RTCPeerConnection(RTCConfiguration(iceServers=[]))
         connection.on("connectionstatechange", self._state_changed)
@@ -176,6 +187,10 @@ class FakeServer:
     async def restart_events(self) -> None:
         for each in self._sockets:
             await each.close(1012)
+
+    def _reset_connections(self) -> None:
+        assert self._http is not None
+        self._http.reset_connections()
 
     async def stop(self) -> None:
         await self._drop_connection()
@@ -307,10 +322,13 @@ class _Http:
     async def kill(self) -> None:
         for listener in self._server.servers:
             listener.close()
-        for connection in [*self._server.server_state.connections]:
-            connection.transport.abort()
+        self.reset_connections()
         self._server.force_exit = True
         await self.stop()
+
+    def reset_connections(self) -> None:
+        for connection in [*self._server.server_state.connections]:
+            connection.transport.abort()
 
     async def stop(self) -> None:
         self._server.should_exit = True

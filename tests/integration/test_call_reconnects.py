@@ -12,7 +12,8 @@ import soundfile
 from anyio.lowlevel import checkpoint
 from rich.console import Console
 
-from integration.fake_whip_server import SESSION_ID, Behaviour, FakeServer, run_fake_server, tone
+from integration import fake_whip_server
+from integration.fake_whip_server import SESSION_ID, TOKEN, Behaviour, FakeServer, run_fake_server, tone
 from voxthread.client.call import Call, Patience
 from voxthread.client.dial import open_call
 from voxthread.client.failures import CallError
@@ -170,6 +171,36 @@ async def test_resume_refused_ends_the_call_with_the_servers_code() -> None:
         with pytest.raises(CallError) as failure:
             await hear_out(call)
     assert failure.value.code == "resume_token_invalid"
+
+
+@pytest.mark.parametrize("losses", [1, 2])
+async def test_resume_answer_lost_the_session_token_brings_the_call_back(losses: int) -> None:
+    async with in_mid_answer(answering(lost_resumes=losses)) as (server, call):
+        shown = server.resume_token
+        await server.close()
+        await hear_out(call)
+        assert len(call.reconnects) == 1
+        assert call.session_id == SESSION_ID
+        resumes = server.offers[1:]
+        assert [offer.get("x-resume-token") for offer in resumes] == [shown, *[shown, None] * losses]
+        assert {offer["x-session-token"] for offer in resumes if "x-resume-token" not in offer} == {TOKEN}
+        newest = server.resume_token
+        await server.close()
+        while len(server.offers) < 3 + 2 * losses:
+            await checkpoint()
+        assert server.offers[-1]["x-resume-token"] == newest
+    assert call.story.agent_transcript == "La la."
+
+
+async def test_resume_answer_lost_session_over_ends_the_call_with_the_servers_code(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with in_mid_answer(answering(lost_resumes=1)) as (server, call):
+        monkeypatch.setattr(fake_whip_server, "TOKEN", "dead with its session")
+        await server.close()
+        with pytest.raises(CallError) as failure:
+            await hear_out(call)
+    assert failure.value.code == "token_invalid"
 
 
 async def test_session_ended_by_the_server_media_first_is_told_as_its_end() -> None:

@@ -177,6 +177,31 @@ async def test_a_token_works_once_and_the_next_brings_the_call_back() -> None:
         assert created.headers["X-Session-ID"] in it.a.role.legs
 
 
+async def test_an_answer_that_was_lost_leaves_the_session_token_to_go_on_with() -> None:
+    async with site() as it, calling() as first, calling() as unheard, calling() as second:
+        created = await it.a.post(await first.offer())
+        session_id, token = created.headers["X-Session-ID"], created.headers["X-Resume-Token"]
+        await first.connect(created.text)
+        await it.until_published(session_id, "session.connected")
+        lost = await it.b.post(await unheard.offer(), X_Resume_Token=token)
+        assert lost.status_code == 201, lost.text
+
+        for media in (it.b, it.a):
+            await media.refuses(token)
+        back = await it.a.post(await second.offer(), X_Session_Token=created.headers["X-Session-Token"])
+        assert back.status_code == 201, back.text
+        assert back.headers["X-Session-ID"] == session_id
+        await second.connect(back.text)
+        await it.until_published(session_id, "session.resumed")
+        assert session_id in it.a.role.legs
+        assert session_id not in it.b.role.legs
+        await it.b.refuses(lost.headers["X-Resume-Token"])
+        said = await it.facts(session_id)
+        [connected] = [record for record in said if record.epoch and isinstance(record.fact, PeerConnected)]
+        assert connected.epoch == max(record.epoch for record in said)
+        assert not [record for record in said if isinstance(record.fact, EndCommand)]
+
+
 async def test_one_token_at_both_processes_at_once_moves_the_call_once() -> None:
     async with site() as it, calling() as caller, calling() as one, calling() as other:
         created = await it.a.post(await caller.offer())

@@ -39,6 +39,7 @@ class FlakyBus(MemoryBus):
     """A log that can be down, and slow to take the end of a session."""
 
     is_down = False
+    breaks_after_leg = False
     takes_releases: anyio.Event | None = None
 
     async def append(self, stream: Stream, partition: int, record: Record) -> int:
@@ -46,17 +47,21 @@ class FlakyBus(MemoryBus):
             raise BusError("bus.down", "the log takes no records", retryable=True)
         if self.takes_releases is not None and b"session.release" in record.value:
             await self.takes_releases.wait()
+        if self.breaks_after_leg and b"leg.claim" in record.value:
+            self.is_down = True
         return await super().append(stream, partition, record)
 
 
 @dataclass
 class Host:
-    """Remembers what it was told; `full` it takes no session, `slow` it never finishes."""
+    """Remembers what it was told; `full` it takes no session, `slow` it never finishes, and when it `fills_up`
+    somebody else has just taken the last line."""
 
     story: list[tuple[str, ...]] = field(default_factory=list)
     epochs: list[int] = field(default_factory=list)
     full: bool = False
     slow: bool = False
+    fills_up: bool = False
     opening: anyio.Event = field(default_factory=anyio.Event)
 
     async def session_opened(self, session: SessionClaim, via: Via) -> None:
@@ -74,6 +79,8 @@ class Host:
             raise MediaError("media.full", "no room", retryable=True)
 
     async def leg_resumed(self, session: SessionClaim, epoch: int, frontend_session_id: str) -> None:
+        if self.fills_up:
+            raise MediaError("media.full", "no room", retryable=True)
         self.story.append(("resumed", session.session_id, frontend_session_id))
         self.epochs.append(epoch)
         await checkpoint()
@@ -611,6 +618,35 @@ async def test_a_full_process_resumes_nothing_and_the_token_stays_good() -> None
             await resume(there, opened.resume_token)
         there.host.full = False
         assert (await resume(there, opened.resume_token)).session_id == opened.session_id
+
+
+async def test_a_process_that_fills_up_as_it_resumes_gives_the_token_back() -> None:
+    async with two_processes() as (here, there):
+        opened = await here.open(via="whip")
+        await folded(there)
+        there.host.fills_up = True
+        for _ in range(2):
+            with pytest.raises(MediaError, match="no room"):
+                await resume(there, opened.resume_token)
+        there.host.fills_up = False
+        await folded(here)
+        resumed = await resume(here, opened.resume_token)
+        assert resumed.session_id == opened.session_id
+        await folded(there)
+        await refused(resume(there, opened.resume_token), "resume_token_invalid", 401)
+        assert (await resume(there, resumed.resume_token)).session_id == opened.session_id
+
+
+async def test_a_process_that_fills_up_while_the_log_is_away_answers_that_it_is_full() -> None:
+    async with two_processes() as (here, there):
+        opened = await here.open(via="whip")
+        await folded(there)
+        there.host.fills_up = there.bus.breaks_after_leg = True
+        with pytest.raises(MediaError, match="no room"):
+            await resume(there, opened.resume_token)
+        there.host.fills_up = there.bus.breaks_after_leg = there.bus.is_down = False
+        await refused(resume(there, opened.resume_token), "resume_token_invalid", 401)
+        assert (await there.open(token=opened.token, via="whip")).session_id == opened.session_id
 
 
 async def test_a_process_that_stops_leaves_its_sessions_and_takes_none_back() -> None:

@@ -183,6 +183,18 @@ def test_a_leg_moves_under_the_position_of_its_claim_and_its_token_is_used_up() 
     assert resumable == [b"3"]
 
 
+def test_a_token_that_is_given_back_moves_the_leg_once_more() -> None:
+    table, outcomes = fold(
+        session_claim(resume=b"1"),
+        leg_claim("media_b", b"1", b"2"),
+        leg_claim("media_b", b"2", b"1"),
+        leg_claim("media_c", b"1", b"3"),
+        leg_claim("media_b", b"2", b"1"),
+    )
+    assert outcomes == [None, None, None, None, Refusal.RESUME_TOKEN_STALE]
+    assert table.leg(MEDIA_IDS[0]) == HostedLeg("media_c", 3, b"3")
+
+
 def test_a_leg_claim_without_token_replaces_the_token_there_is() -> None:
     table, outcomes = fold(
         session_claim(resume=b"1"), leg_claim("media_a", None, b"2"), leg_claim("media_b", b"1", b"3")
@@ -354,7 +366,9 @@ class TableModel(RuleBasedStateMachine):
     def claim_leg(self, session_id: str, media_id: str, data: st.DataObject) -> None:
         leg = self.legs.get(session_id)
         shown = data.draw(st.none() | st.sampled_from(self.minted))
-        following = self.mint()
+        in_use = {shown, *(each.resume_sha256 for each in self.legs.values())}
+        spent = [token for token in self.minted[1:] if token not in in_use]
+        following = data.draw(st.sampled_from(spent)) if spent and data.draw(st.booleans()) else self.mint()
         granted = leg is not None and (shown is None or (shown != b"" and shown == leg.resume_sha256))
         assert self.applied(leg_claim(media_id, shown, following, session_id)) == granted
         if granted:

@@ -6,6 +6,7 @@ from types import TracebackType
 
 import anyio
 
+from voxthread.client.failures import CallError
 from voxthread.client.peer import Peer
 from voxthread.client.whip import WhipAnswer, WhipClient
 from voxthread.media.rtp import RtpPacket
@@ -41,6 +42,8 @@ class Line:
         self.answer: WhipAnswer | None = None
         """The server's newest: its tokens are those that count. None before anything was answered."""
         self._connection: _Connection | None = None
+        self._is_in_doubt = False
+        """Whether a resume has been asked for of which no answer came."""
 
     async def __aenter__(self) -> "Line":
         return self
@@ -78,11 +81,9 @@ class Line:
 
     async def redial(self) -> None:
         """Move the session to a new connection; the old one is used until then. Raises `CallError`."""
-        assert self.answer is not None, "the line was not dialled"
-        assert self.answer.resume_token is not None, "the server gave nothing to resume with"
         connection = _Connection(self._url, self._on_packet)
         try:
-            self.answer = await self._whip.resume(await connection.peer.offer(), self.answer.resume_token)
+            self.answer = await self._resume(await connection.peer.offer())
             await connection.peer.connect(self.answer.sdp, timeout_ms=_REDIAL_CONNECT_MS)
         except BaseException:
             await connection.peer.close()
@@ -90,6 +91,22 @@ class Line:
         left, self._connection = self._connection, connection
         if left is not None:
             await left.peer.close()
+
+    async def _resume(self, offer: str) -> WhipAnswer:
+        """Show the resume token. One that is refused, and was shown before without a word of what became of it,
+        we may have used up ourselves: then the session token tells. Raises `CallError`."""
+        assert self.answer is not None, "the line was not dialled"
+        assert self.answer.resume_token is not None, "the server gave nothing to resume with"
+        try:
+            answer = await self._whip.resume(offer, self.answer.resume_token)
+        except CallError as error:
+            if self._is_in_doubt and error.code == "resume_token_invalid":
+                return await self._whip.rejoin(offer, self.answer.session_token)
+            self._is_in_doubt = True
+            raise
+        # Not so after a rejoin: an earlier one that hangs may still be granted, and use the newest token up.
+        self._is_in_doubt = False
+        return answer
 
     async def lost(self, agent_is_speaking: Callable[[], bool]) -> str:
         """Return why, once the connection is lost or has been silent for too long."""

@@ -65,6 +65,10 @@ class WhipClient:
         """POST an offer that moves the token's session to it. Raises `CallError`."""
         return await self._post(offer, {"X-Resume-Token": resume_token}, timeout_s=_RESUME_TIMEOUT_SECONDS)
 
+    async def rejoin(self, offer: str, session_token: str) -> WhipAnswer:
+        """The same by a token that is not used up. Raises `CallError`."""
+        return await self._post(offer, {"X-Session-Token": session_token}, timeout_s=_RESUME_TIMEOUT_SECONDS)
+
     async def _post(
         self, offer: str, headers: dict[str, str], *, timeout_s: float, agent: str | None = None
     ) -> WhipAnswer:

@@ -20,7 +20,7 @@ from itertools import cycle
 
 import anyio
 
-from voxthread.core.failures import BusError, SessionError
+from voxthread.core.failures import BusError, SessionError, VoiceError
 from voxthread.core.ids import Dialect
 from voxthread.observability import clock
 from voxthread.observability.logs import get_logger
@@ -131,7 +131,8 @@ class SessionDoor:
     ) -> OpenedSession:
         """Move the call of `resume_token` here, wherever it was. `peer_connected` or `peer_lost` must follow.
 
-        Raises `SessionError` `resume_token_invalid`, also for another principal's token, and as `open` does.
+        Raises `SessionError` `resume_token_invalid`, also for another principal's token, and as `open` does;
+        where the host refuses the session, the token stays good.
         """
         if frontend_session_id is not None:
             self._invalid_ids.check(frontend_session_id, component="whip", dialect=Dialect.FRONTEND)
@@ -240,8 +241,20 @@ class SessionDoor:
                 next_resume_sha256=resume_token_sha256(resume_token),
             )
             if session_id not in self._hosted:
-                await self._take_over(session, epoch)
+                try:
+                    await self._take_over(session, epoch)
+                except VoiceError:
+                    if resume_sha256 is not None:
+                        await self._give_back(session_id, resume_token_sha256(resume_token), resume_sha256)
+                    raise
         return resume_token
+
+    async def _give_back(self, session_id: str, claimed_sha256: bytes, resume_sha256: bytes) -> None:
+        """Let the token that brought the leg here move it from here, as far as the log takes that."""
+        with anyio.move_on_after(_ROLLBACK_S), suppress(VoiceError):
+            await self._registry.claim_leg(
+                session_id, resume_sha256=claimed_sha256, next_resume_sha256=resume_sha256
+            )
 
     async def _take_over(self, session: SessionClaim, epoch: int) -> None:
         session_id = session.session_id

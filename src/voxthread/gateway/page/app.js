@@ -126,7 +126,7 @@ function newCall() {
 function take(opened) {
   ({ token, frontendSessionId } = opened);
   const { sessionId, resumeToken } = opened;
-  remember({ sessionId, frontendSessionId, resumeToken });
+  remember({ sessionId, frontendSessionId, resumeToken, token });
   showIds(sessionId, frontendSessionId);
 }
 
@@ -158,15 +158,32 @@ async function comeBack(stream = call.stream) {
 
 /** One attempt. Each answer brings the token of the next, also where no sound follows. */
 async function resume(stream) {
-  const resumeToken = recall()?.resumeToken;
-  if (!resumeToken) throw new CallError("session_gone");
-  const line = newCall();
-  take(await line.start({ stream, frontendSessionId, resumeToken }));
+  const left = recall();
+  if (!left) throw new CallError("session_gone");
+  const line = await startAgain(stream, left);
   try {
     await line.connected;
   } catch (error) {
     line.release();
     throw error;
+  }
+  return line;
+}
+
+/**
+ * Show the resume token. One that is refused, and was shown before without a word of what became of it, we may have
+ * used up ourselves: then the session token tells.
+ */
+async function startAgain(stream, { resumeToken, token: sessionToken, isInDoubt }) {
+  let line = newCall();
+  remember({ isInDoubt: true });
+  try {
+    take(await line.start({ stream, frontendSessionId, resumeToken }));
+    remember({ isInDoubt: false }); // but not below: an answer that is late may yet use the newest token up
+  } catch (error) {
+    if (error.code !== "session_gone" || !isInDoubt || !sessionToken) throw error;
+    line = newCall();
+    take(await line.start({ stream, frontendSessionId, token: sessionToken }));
   }
   return line;
 }

@@ -7,7 +7,10 @@ export const RESUMABLE_MS = 60_000;
 
 let call = load();
 
-/** Keep `{resumeToken, sessionId, frontendSessionId, connectedAtMs}`, or what of it is given. */
+/**
+ * Keep `{resumeToken, token, isInDoubt, sessionId, frontendSessionId, connectedAtMs}`, or what of it is given.
+ * `isInDoubt` is whether a resume was asked for of which no answer came.
+ */
 export function remember(more) {
   call = { ...call, ...more, leftAtMs: null };
   save();
