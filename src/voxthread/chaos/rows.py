@@ -22,6 +22,10 @@ from voxthread.observability.clock import now_us
 _FLIGHT_US = 100_000
 """For what was on its way when the one who sent it was struck."""
 
+_TOO_LATE = "chaos.too_late: the reply was over before the blow"
+_TRIES = 3
+"""For a call whose reply was shorter than undisturbed, and which nothing has struck."""
+
 
 @dataclass(slots=True)
 class _Strike:
@@ -64,8 +68,11 @@ class Lab:
         runs = []
         for number, moment in enumerate(islice(moments(seed, row.phases), calls)):
             question = self._questions[number // len(row.phases) % len(self._questions)]
-            run = await self._struck(row, question, moment)
-            await self._server.whole()
+            for _ in range(_TRIES):
+                run = await self._struck(row, question, moment)
+                await self._server.whole()
+                if run.problem != _TOO_LATE:
+                    break
             on_run(run)
             runs.append(run)
         return runs
@@ -83,7 +90,7 @@ class Lab:
             except VoiceError as error:
                 strike.problem = f"{error.code}: {error.detail}"
             if strike.blow is None and strike.problem is None:
-                strike.problem = "chaos.too_late: the reply was over before the blow"
+                strike.problem = _TOO_LATE
             if strike.blow is None:
                 tasks.cancel_scope.cancel()
         if strike.blow is not None and row.target is Target.SERVE:

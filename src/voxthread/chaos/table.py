@@ -52,10 +52,8 @@ def row_of(target: Target, how: How, phases: Sequence[Phase], brokers: int) -> R
             during = tuple(phases) or (Phase.SPEAKING,)
             is_heard = during == (Phase.SPEAKING,)
             return Row(target=target, phases=during, limits={"back_ms": 3_000}, keeps_words=is_heard)
-        case Target.BROKER if brokers > 1:
-            return Row(target=target, phases=usual)
         case Target.BROKER:
-            asked = tuple(phases) or (Phase.LISTENING,)
+            asked = usual if brokers > 1 else tuple(phases) or (Phase.LISTENING,)
             return Row(target=target, phases=asked, limits={"answered_after_back_ms": 3_000})
 
 
