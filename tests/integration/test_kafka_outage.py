@@ -14,6 +14,7 @@ from kafka.brokers import Cluster
 from voxthread.bus.kafka import KafkaBus
 from voxthread.bus.kafka_settings import KafkaSettings
 from voxthread.core.failures import BusError
+from voxthread.orchestrator.log_writer import patiently
 from voxthread.wire.log import Bus, Record, Stream
 
 pytestmark = [pytest.mark.integration, pytest.mark.anyio, pytest.mark.timeout(120)]
@@ -138,6 +139,23 @@ async def test_an_append_gives_up_after_its_bound_and_may_be_tried_again(one_bro
         with anyio.fail_after(10):
             while await refused(bus):
                 pass
+
+
+async def test_without_its_broker_a_partition_is_asked_for_its_ends_again_and_again(
+    one_broker: Cluster, bus: KafkaBus
+) -> None:
+    await bus.append(Stream.IN, 0, Record("session_1", b"before"))
+    assert await bus.head(Stream.IN, 0) == 1
+    await anyio.to_thread.run_sync(one_broker.brokers[0].kill)
+    try:
+        for ask in (bus.head, bus.oldest):
+            with pytest.raises(BusError) as raised:
+                await ask(Stream.IN, 0)
+            assert raised.value.retryable, raised.value
+    finally:
+        one_broker.brokers[0].start()
+    with anyio.fail_after(30):
+        assert await patiently(Stream.IN, lambda: bus.head(Stream.IN, 0)) == 1
 
 
 async def refused(bus: KafkaBus) -> bool:

@@ -59,6 +59,7 @@ _UNSETTLED: Final = frozenset(
         KafkaError.NOT_LEADER_FOR_PARTITION,
         KafkaError.REQUEST_TIMED_OUT,
         KafkaError.UNKNOWN_LEADER_EPOCH,
+        KafkaError._NOENT,  # nobody leads: that is what it says of a topic all of whose brokers are away
     }
 )
 """Brokers that elect a leader or lack a replica; over soon."""
