@@ -15,7 +15,12 @@ class Event:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SessionCreated(Event):
+class OwnerEvent(Event):
+    """Told by the session's owner of its own accord: no input of the turn machine gives rise to it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionCreated(OwnerEvent):
     TYPE: ClassVar[str] = "session.created"
     agent: str
     partition: int
@@ -24,14 +29,14 @@ class SessionCreated(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SessionBound(Event):
+class SessionBound(OwnerEvent):
     """The session and a frontend id now name each other."""
 
     TYPE: ClassVar[str] = "session.bound"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SessionConnected(Event):
+class SessionConnected(OwnerEvent):
     """A media peer is connected. `receives_audio` is false for an encoder that only sends."""
 
     TYPE: ClassVar[str] = "session.connected"
@@ -39,7 +44,7 @@ class SessionConnected(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SessionDisconnected(Event):
+class SessionDisconnected(OwnerEvent):
     TYPE: ClassVar[str] = "session.disconnected"
     reason: str
 
@@ -130,7 +135,7 @@ class TurnTiming(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class OrchestratorTakeover(Event):
+class OrchestratorTakeover(OwnerEvent):
     """Another process goes on with the session; for `gap_ms` nobody is known to have attended to it."""
 
     TYPE: ClassVar[str] = "orchestrator.takeover"
@@ -138,7 +143,7 @@ class OrchestratorTakeover(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SessionIdInvalid(Event):
+class SessionIdInvalid(OwnerEvent):
     TYPE: ClassVar[str] = "session.id_invalid"
     rule: str
 

@@ -16,10 +16,10 @@ import anyio
 import msgspec
 
 from voxthread.core import effects as do
-from voxthread.core import events, inputs
+from voxthread.core import inputs
 from voxthread.core.attempts import Attempt
 from voxthread.core.audio import RTP_CLOCK_HZ
-from voxthread.core.events import Event
+from voxthread.core.events import Event, OwnerEvent
 from voxthread.core.ids import refusal
 from voxthread.core.replay import drive
 from voxthread.core.turn_state import TurnPolicy, TurnSnapshot
@@ -51,16 +51,6 @@ from voxthread.wire.snapshots import (
 from voxthread.wire.stamp import Fence
 
 log = get_logger(__name__)
-
-_TOLD_BY_THE_SHELL = (
-    events.SessionCreated,
-    events.SessionBound,
-    events.SessionConnected,
-    events.SessionDisconnected,
-    events.OrchestratorTakeover,
-)
-"""Events no input of the turn machine gives rise to."""
-
 
 _IDLE_FACTS = (SessionOpened, PlayoutProgress, IdRefused)
 """Of which a session that has nothing to do makes nothing."""
@@ -172,7 +162,7 @@ class _Folding:
             envelope = decode_event(stored.record.value)
             if self._events.admits(envelope.epoch, envelope.seq):
                 self._event_seq = envelope.seq
-                self._published += not isinstance(envelope.event, _TOLD_BY_THE_SHELL)
+                self._published += not isinstance(envelope.event, OwnerEvent)
             return
         record, told = decode_input(stored.record.value)
         if not self._inputs.admits(record.epoch, record.seq):
