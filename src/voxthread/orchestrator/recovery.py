@@ -8,12 +8,14 @@
 The same inputs give the same machine, so the session goes on exactly where the log ends.
 """
 
+from collections import deque
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import anyio
 import msgspec
+from anyio.lowlevel import checkpoint
 
 from voxthread.core import effects as do
 from voxthread.core import inputs
@@ -45,6 +47,7 @@ from voxthread.wire.snapshots import (
     decode_attempt,
     decode_progress,
     decode_snapshot,
+    decode_snapshot_head,
     is_attempt,
     is_progress,
 )
@@ -54,6 +57,12 @@ log = get_logger(__name__)
 
 _IDLE_FACTS = (SessionOpened, PlayoutProgress, IdRefused)
 """Of which a session that has nothing to do makes nothing."""
+
+_BATCH_RECORDS = 64
+"""A reader that catches up lets other tasks run this often."""
+
+_KEPT_SNAPSHOTS = 4
+"""Of each session, should the newest turn out to be malformed."""
 
 _TICKS_PER_MS = RTP_CLOCK_HZ // 1000
 
@@ -192,22 +201,23 @@ class _Folding:
 
 async def recover(bus: Bus, partition: int, policy: TurnPolicy) -> Recovery:
     """Read what the owners before left behind. Raises `BusError`."""
-    kept, closed, in_position = await _read_state(bus, partition)
+    state = await _read_state(bus, partition)
+    kept = await state.kept()
     if not kept:
-        return Recovery({}, closed, in_position)
+        return Recovery({}, state.closed, state.in_position)
     tails = await _read_tails(bus, partition, [each.snapshot for each in kept.values()])
     foldings = {session_id: _Folding(each, policy) for session_id, each in kept.items()}
-    for stored in tails[Stream.EVENTS]:
+    async for stored in _in_turns(tails[Stream.EVENTS]):
         if (folding := foldings.get(stored.record.key)) is not None:
             _tolerating(folding.fold, stored, Stream.EVENTS)
     sessions = {session_id: folding.recovered() for session_id, folding in foldings.items()}
-    for stored in tails[Stream.OUT]:
+    async for stored in _in_turns(tails[Stream.OUT]):
         if (session := sessions.get(stored.record.key)) is not None:
             _tolerating(session.fold_sent, stored, Stream.OUT)
-    for stored in tails[Stream.IN]:
+    async for stored in _in_turns(tails[Stream.IN]):
         if (session := sessions.get(stored.record.key)) is not None:
             _tolerating(session.fold_arrived, stored, Stream.IN)
-    return Recovery(sessions, closed, in_position)
+    return Recovery(sessions, state.closed, state.in_position)
 
 
 async def _read_tails(
@@ -230,41 +240,72 @@ async def _read_tails(
     return tails
 
 
-async def _read_state(bus: Bus, partition: int) -> tuple[dict[str, _Kept], set[str], int]:
-    kept: dict[str, _Kept] = {}
-    attempts: dict[str, Attempt | None] = {}
-    closed: set[str] = set()
-    in_position = 0
-    async for stored in until_now(bus, Stream.STATE, partition, 0):
+class _State:
+    """What `voxthread.state` has. A session's snapshots are many, of which only the newest are read whole."""
+
+    def __init__(self) -> None:
+        self.closed: set[str] = set()
+        self.in_position = 0
+        self._attempts: dict[str, Attempt | None] = {}
+        self._newest: dict[str, deque[StoredRecord]] = {}
+        self._epochs: dict[str, int] = {}
+
+    def fold(self, stored: StoredRecord) -> None:
+        """Raises `MalformedRecordError`."""
         key, value = stored.record.key, stored.record.value
+        if is_progress(key):
+            self.in_position = decode_progress(value).in_position
+        elif is_attempt(key):
+            session_id, attempt = decode_attempt(stored.record)
+            self._attempts[session_id] = attempt
+        elif not value:
+            self._close(key)
+        else:
+            self._fold_snapshot(key, stored)
+
+    def _fold_snapshot(self, key: str, stored: StoredRecord) -> None:
         try:
-            if is_progress(key):
-                in_position = decode_progress(value).in_position
-            elif is_attempt(key):
-                session_id, attempt = decode_attempt(stored.record)
-                attempts[session_id] = attempt
-            elif not value:
-                closed.add(key)
-                kept.pop(key, None)
-            else:
-                snapshot = _checked(key, decode_snapshot(value))
-                # A snapshot of an older owner may come late; it is no news.
-                if key not in closed and (key not in kept or snapshot.epoch >= kept[key].snapshot.epoch):
-                    kept[key] = _Kept(stored.position, snapshot)
+            head = decode_snapshot_head(stored.record.value)
         except NewerSnapshotError as error:
-            if key not in closed:
+            if key not in self.closed:
                 log.error("session.left_alone", session_id=quote(key), reason=str(error))
-            closed.add(key)
-            kept.pop(key, None)
+            self._close(key)
+            return
+        if head.session_id != key or refusal(key) is not None:
+            raise MalformedRecordError("a snapshot under a key that is not its session's, or is no session id")
+        # A snapshot of an older owner may come late; it is no news.
+        if key not in self.closed and head.epoch >= self._epochs.get(key, 0):
+            self._epochs[key] = head.epoch
+            self._newest.setdefault(key, deque(maxlen=_KEPT_SNAPSHOTS)).append(stored)
+
+    def _close(self, key: str) -> None:
+        self.closed.add(key)
+        self._newest.pop(key, None)
+
+    async def kept(self) -> dict[str, _Kept]:
+        """Of each session that is not over, the newest snapshot that can be read."""
+        kept: dict[str, _Kept] = {}
+        for key, newest in self._newest.items():
+            await checkpoint()
+            for stored in reversed(newest):
+                try:
+                    snapshot = decode_snapshot(stored.record.value)
+                except MalformedRecordError as error:
+                    _count_malformed(Stream.STATE, stored, error)
+                    continue
+                kept[key] = _Kept(stored.position, snapshot, self._attempts.get(key))
+                break
+        return kept
+
+
+async def _read_state(bus: Bus, partition: int) -> _State:
+    state = _State()
+    async for stored in until_now(bus, Stream.STATE, partition, 0):
+        try:
+            state.fold(stored)
         except MalformedRecordError as error:
             _count_malformed(Stream.STATE, stored, error)
-    return {key: replace(each, attempt=attempts.get(key)) for key, each in kept.items()}, closed, in_position
-
-
-def _checked(key: str, snapshot: SessionSnapshot) -> SessionSnapshot:
-    if snapshot.session_id != key or refusal(key) is not None:
-        raise MalformedRecordError("a snapshot under a key that is not its session's, or is no session id")
-    return snapshot
+    return state
 
 
 async def until_now(bus: Bus, stream: Stream, partition: int, first: int) -> AsyncGenerator[StoredRecord, None]:
@@ -280,6 +321,16 @@ async def until_now(bus: Bus, stream: Stream, partition: int, first: int) -> Asy
             yield stored
             if stored.position == head - 1:
                 return
+            if stored.position % _BATCH_RECORDS == 0:
+                await checkpoint()
+
+
+async def _in_turns(records: Sequence[StoredRecord]) -> AsyncGenerator[StoredRecord, None]:
+    """Folding takes its time, in which heartbeats are due."""
+    for index, stored in enumerate(records):
+        if index % _BATCH_RECORDS == 0:
+            await checkpoint()
+        yield stored
 
 
 def _tolerating(fold: Callable[[StoredRecord], None], stored: StoredRecord, stream: Stream) -> None:

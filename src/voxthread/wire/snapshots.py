@@ -9,6 +9,8 @@ of an older one (rolling deploys): fields are only ever added, with defaults. Wh
 not touch raises `SNAPSHOT_VERSION`.
 """
 
+from typing import TypeVar
+
 import msgspec
 
 from voxthread.core.attempts import Attempt
@@ -47,6 +49,14 @@ class SessionSnapshot(msgspec.Struct, frozen=True, kw_only=True):
     v: int = SNAPSHOT_VERSION
 
 
+class SnapshotHead(msgspec.Struct, frozen=True, kw_only=True):
+    """What tells which of a session's snapshots is the newest: read in a quarter of the time of the whole."""
+
+    session_id: str
+    epoch: int
+    v: int = SNAPSHOT_VERSION
+
+
 class PartitionProgress(msgspec.Struct, frozen=True, kw_only=True):
     """How far the owner of a partition has read `voxthread.in`: later sessions have no snapshot yet."""
 
@@ -68,9 +78,12 @@ class NewerSnapshotError(MalformedRecordError):
     """A newer version has written of this session: it is not for this one to go on with."""
 
 
+_Snapshot = TypeVar("_Snapshot", SessionSnapshot, SnapshotHead)
+
 _encoder = msgspec.json.Encoder()
 _version_decoder = msgspec.json.Decoder(_Versioned)
 _decoder = msgspec.json.Decoder(SessionSnapshot)
+_head_decoder = msgspec.json.Decoder(SnapshotHead)
 _progress_decoder = msgspec.json.Decoder(PartitionProgress)
 _attempt_decoder = msgspec.json.Decoder(_AttemptRecord)
 
@@ -88,13 +101,35 @@ def encode_tombstone(session_id: str) -> Record:
 
 def decode_snapshot(value: bytes) -> SessionSnapshot:
     """Raises `MalformedRecordError`, of which `NewerSnapshotError` is one."""
+    return _decode(_decoder, value)
+
+
+def decode_snapshot_head(value: bytes) -> SnapshotHead:
+    """Raises as `decode_snapshot`, but not for what is malformed behind the head."""
+    return _decode(_head_decoder, value)
+
+
+def _decode(decoder: msgspec.json.Decoder[_Snapshot], value: bytes) -> _Snapshot:
     try:
-        version = _version_decoder.decode(value).v
-        if version > SNAPSHOT_VERSION:
-            raise NewerSnapshotError(f"snapshot version {version}, this reads up to {SNAPSHOT_VERSION}")
-        return _decoder.decode(value)
+        read = decoder.decode(value)
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        _refuse_newer(_version_of(value))
         raise MalformedRecordError(f"not a snapshot: {error}") from None
+    _refuse_newer(read.v)
+    return read
+
+
+def _version_of(value: bytes) -> int:
+    """0 for what does not say."""
+    try:
+        return _version_decoder.decode(value).v
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        return 0
+
+
+def _refuse_newer(version: int) -> None:
+    if version > SNAPSHOT_VERSION:
+        raise NewerSnapshotError(f"snapshot version {version}, this reads up to {SNAPSHOT_VERSION}")
 
 
 def encode_progress(partition: int, progress: PartitionProgress) -> Record:
