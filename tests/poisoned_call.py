@@ -1,8 +1,9 @@
-"""Two calls at one owner, of which one kills it: at a tone that nobody survives hearing, or by its agent."""
+"""Two calls at one owner, of which one kills it: at a tone that nobody survives hearing, by its agent, or at
+a packet that nobody survives decoding."""
 
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterator, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
+from dataclasses import dataclass, field, replace
 
 import anyio
 
@@ -15,6 +16,7 @@ from voxthread.core.endpointing import EndpointPolicy
 from voxthread.core.history import Message
 from voxthread.core.transcripts import Flush, Transcript
 from voxthread.core.turn_state import TurnPolicy
+from voxthread.engines.codec.opus import OpusDecoder
 from voxthread.orchestrator.ports import Engines
 from voxthread.orchestrator.recovery import until_now
 from voxthread.wire.dead_letter import DeadLetter, read_dead_letter
@@ -25,8 +27,13 @@ GUILTY_ID = "session_1753590741399040_5cc15fe6"
 INNOCENT_ID = "session_1753590741399041_5cc15fe7"
 APOLOGY = "Sorry."
 POISON_HZ = 1_200
+POISON_PACKET = b"\xffpoison"
 TURN = TurnPolicy(endpoint=EndpointPolicy(endpoint_ms=300, complete_ms=200, incomplete_ms=600), apology=APOLOGY)
 PATIENCE_S = 30
+
+
+class Killed(BaseException):
+    """The process is gone in the middle of a call into native code."""
 
 
 @dataclass
@@ -45,8 +52,9 @@ class Owners:
     async def run(self) -> None:
         while True:
             self._died = anyio.Event()
-            async with self._owner(self.deaths + 1):
-                await self._died.wait()
+            with suppress_killed():
+                async with self._owner(self.deaths + 1):
+                    await self._died.wait()
             self.deaths += 1
             self._counted.set()
             self._counted = anyio.Event()
@@ -61,9 +69,25 @@ class Owners:
         )
 
 
+@contextmanager
+def suppress_killed() -> Iterator[None]:
+    try:
+        yield
+    except* Killed:
+        pass
+
+
 def killing_engines(kill: Callable[[], None] = lambda: None) -> Engines:
     repeater = Repeater(greeting="", answer="You asked {question}. That I know.")
-    return engines_of({"repeater": repeater, "killer": KillingAgent(kill)}, KillingSpeechToText(kill))
+    engines = engines_of({"repeater": repeater, "killer": KillingAgent(kill)}, KillingSpeechToText(kill))
+    return replace(engines, open_decoder=KillingDecoder)
+
+
+class KillingDecoder(OpusDecoder):
+    def decode(self, packet: bytes) -> bytes:
+        if packet == POISON_PACKET:
+            raise Killed
+        return super().decode(packet)
 
 
 class KillingSpeechToText:

@@ -1,5 +1,6 @@
 """Work that kills whoever owns it is put aside after two deaths, its session after three; others go on."""
 
+import anyio
 import pytest
 
 from faked_call import BLUE_HZ, RED_HZ, until
@@ -9,6 +10,7 @@ from poisoned_call import (
     GUILTY_ID,
     INNOCENT_ID,
     POISON_HZ,
+    POISON_PACKET,
     dead_letters,
     heard_by,
     kept,
@@ -103,3 +105,52 @@ async def test_idle_session_whose_owners_die_of_something_else_is_never_blamed()
         at.innocent.speak(tone_packets(RED_HZ, 600))
         await until(at.bus, events.AgentSpeechStopped, 2, session_id=INNOCENT_ID)
         assert await dead_letters(at.bus) == []
+
+
+async def test_packet_that_kills_while_nobody_speaks_is_skipped_after_three_deaths_and_both_calls_go_on() -> (
+    None
+):
+    async with scene() as at:
+        await until(at.bus, events.SessionConnected, session_id=GUILTY_ID)
+        at.guilty.speak([POISON_PACKET])
+        await until(at.bus, events.AgentSpeechStopped, session_id=GUILTY_ID)
+        at.guilty.speak(tone_packets(RED_HZ, 600))
+        at.innocent.speak(tone_packets(BLUE_HZ, 600))
+        await until(at.bus, events.AgentSpeechStopped, 2, session_id=GUILTY_ID)
+        await until(at.bus, events.AgentSpeechStopped, session_id=INNOCENT_ID)
+        assert at.owners.deaths == 3
+        assert await heard_by(at.bus, GUILTY_ID) == [APOLOGY, "You asked What is red. That I know."]
+        assert await heard_by(at.bus, INNOCENT_ID) == ["You asked What is blue. That I know."]
+        (letter,) = await dead_letters(at.bus)
+        assert (letter.error, letter.stream, letter.record.key) == ("poison.audio", Stream.IN, GUILTY_ID)
+        assert POISON_PACKET in decode_audio(letter.record.value).packets
+
+
+async def test_packets_that_kill_again_and_again_quarantine_their_session_and_the_other_goes_on() -> None:
+    async with scene() as at:
+        await until(at.bus, events.SessionConnected, session_id=INNOCENT_ID)
+        at.guilty.speak([POISON_PACKET] * 1_000)
+        await at.guilty.closed.wait()
+        at.innocent.speak(tone_packets(BLUE_HZ, 600))
+        await until(at.bus, events.AgentSpeechStopped, session_id=INNOCENT_ID)
+        assert at.owners.deaths <= 5
+        assert {letter.record.key for letter in await dead_letters(at.bus)} == {GUILTY_ID}
+        assert (await unbroken_story(at.bus, GUILTY_ID))[-1].event == events.SessionClosed(reason="quarantined")
+        assert await heard_by(at.bus, INNOCENT_ID) == ["You asked What is blue. That I know."]
+
+
+@pytest.mark.parametrize("lives_ms", [0, 100, 300, 700, 1_300])
+async def test_listening_sessions_whose_owners_are_killed_again_and_again_lose_nothing(lives_ms: int) -> None:
+    """All within the time of one snapshot, so that no owner is seen to have got on with anything."""
+    async with scene() as at:
+        await until(at.bus, events.SessionConnected, session_id=INNOCENT_ID)
+        for deaths in range(1, 7):
+            await anyio.sleep(lives_ms / 1000)
+            at.owners.kill()
+            await until(at.bus, events.OrchestratorTakeover, deaths, session_id=INNOCENT_ID)
+        at.innocent.speak(tone_packets(BLUE_HZ, 600))
+        at.guilty.speak(tone_packets(RED_HZ, 600))
+        await until(at.bus, events.AgentSpeechStopped, session_id=INNOCENT_ID)
+        await until(at.bus, events.AgentSpeechStopped, session_id=GUILTY_ID)
+        assert await dead_letters(at.bus) == []
+        assert await heard_by(at.bus, INNOCENT_ID) == ["You asked What is blue. That I know."]

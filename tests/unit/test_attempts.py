@@ -12,6 +12,7 @@ from voxthread.core.attempts import (
     Judgement,
     Verdict,
     Work,
+    acquit,
     count_answers,
     give_up,
     is_stuck,
@@ -91,6 +92,58 @@ def test_session_on_probation_with_nothing_to_do_stays_on_it_and_is_not_alone_wi
     assert judgement == Judgement(Verdict.GO_ON, replace(on_probation, is_alone=False))
 
 
+# -- at audio in which nobody spoke -----------------------------------------------------------------------
+
+
+def audio(position: int = 7) -> Work:
+    return Work(name="audio", progress=(position,), answers=0)
+
+
+def heard_alone(work: Work, before: Attempt | None) -> Attempt:
+    """What is on the log when the owner dies while it hears it alone."""
+    judgement = judge(work, before, is_only_suspect=True)
+    assert judgement.verdict is Verdict.HEAR_ALONE
+    assert judgement.attempt is not None
+    return replace(judgement.attempt, is_alone=True)
+
+
+def test_first_death_at_audio_goes_on() -> None:
+    assert after(audio()).verdict is Verdict.GO_ON
+
+
+@pytest.mark.parametrize("deaths", range(2, 8))
+def test_deaths_at_audio_that_is_heard_between_go_on(deaths: int) -> None:
+    assert after(*(audio(position) for position in range(deaths))).verdict is Verdict.GO_ON
+
+
+@pytest.mark.parametrize("deaths", range(2, 8))
+def test_deaths_at_the_same_audio_before_it_was_heard_alone_are_not_held_against_it(deaths: int) -> None:
+    judgement = after(*[audio()] * deaths)
+    assert judgement.verdict is Verdict.HEAR_ALONE
+    assert acquit(judgement.attempt) is None
+
+
+def test_death_while_the_audio_is_heard_alone_skips_it() -> None:
+    skipped = judge(audio(), heard_alone(audio(), after(audio()).attempt), is_only_suspect=True)
+    assert skipped.verdict is Verdict.SKIP_AUDIO
+    assert skipped.attempt is not None
+    assert skipped.attempt.is_skipped
+
+
+def test_death_while_later_audio_is_heard_alone_before_any_answer_quarantines() -> None:
+    skipped = judge(audio(), heard_alone(audio(), after(audio()).attempt), is_only_suspect=True).attempt
+    assert skipped is not None
+    again = heard_alone(audio(9), replace(skipped, is_alone=True))
+    assert judge(audio(9), again, is_only_suspect=True).verdict is Verdict.QUARANTINE
+
+
+def test_session_on_probation_alone_is_not_quarantined_for_audio_it_was_not_heard_with() -> None:
+    on_probation = after(work(), work()).attempt
+    assert on_probation is not None
+    heard = heard_alone(audio(), replace(on_probation, is_alone=True))
+    assert acquit(heard) == replace(heard, is_alone=False)
+
+
 # -- what a session is at ---------------------------------------------------------------------------------
 
 
@@ -125,8 +178,10 @@ STAGES = [
 ]
 
 
-def work_at(turn: TurnSnapshot, command_position: int | None = None) -> Work | None:
-    return work_of(turn, phrases=[APOLOGY], command_position=command_position)
+def work_at(
+    turn: TurnSnapshot, command_position: int | None = None, unheard_from: int | None = None
+) -> Work | None:
+    return work_of(turn, phrases=[APOLOGY], command_position=command_position, unheard_from=unheard_from)
 
 
 def test_progress_grows_from_stage_to_stage_of_an_utterance() -> None:
@@ -144,6 +199,14 @@ def test_listening_with_a_command_on_the_log_is_at_that_record() -> None:
 def test_listening_or_only_playing_out_is_no_work() -> None:
     assert work_at(machine_after().snapshot()) is None
     assert work_at(machine_after(*SPOKEN, inputs.ReplyEnded(turn_id=1)).snapshot()) is None
+
+
+def test_listening_with_audio_on_the_log_is_at_that_audio_unless_there_is_a_command() -> None:
+    named = work_at(machine_after().snapshot(), unheard_from=7)
+    assert named == audio(7)
+    command = work_at(machine_after().snapshot(), command_position=9, unheard_from=7)
+    assert command is not None
+    assert not command.is_audio
 
 
 def test_apologies_are_no_answers() -> None:

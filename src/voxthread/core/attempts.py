@@ -2,12 +2,16 @@
 what is done about it.
 
     deaths at the same work            1: go on    2: skip the work    3: quarantine the session
+    ... at audio in which nobody spoke 1: go on    2: hear it alone    3: skip it    then alone, and quarantine
 
 Whoever takes over after a death judges each session by what it was at, and writes the judgement down as an
 `Attempt` before it dares to go on; the next one, should there be a death again, finds it. An innocent session
 that is merely there when owners die gets on with its work between two deaths, or has none, and is then not
 at the same place. Where owners die too fast for that, several are: then they are tried one after another,
 which costs a death more, and nobody is sentenced who was not alone.
+
+Every caller sends audio, so every session that is left has some that its owner had not got to. To have been
+there says nothing: only to have died while nothing else was done than hearing it, which takes a moment.
 
 Pure.
 """
@@ -19,6 +23,8 @@ from enum import Enum
 from voxthread.core.failures import Failure
 from voxthread.core.inputs import Input, ReplyFailed, SpeechRequested, SpeechStopped, TranscriptionFailed
 from voxthread.core.turn_state import TurnSnapshot, Utterance
+
+_AUDIO = "audio"
 
 POISONED = Failure(
     code="utterance.poisoned",
@@ -37,6 +43,10 @@ class Work:
     """Grows while the work is done; what is merely played to the caller is no progress."""
     answers: int
     """Replies heard so far."""
+
+    @property
+    def is_audio(self) -> bool:
+        return self.name == _AUDIO
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,8 +67,12 @@ class Verdict(Enum):
     GO_ON = "go_on"
     SKIP = "skip"
     """Without the work it was at."""
+    SKIP_AUDIO = "skip_audio"
+    """Without the audio it was to hear."""
     TRY_ALONE = "try_alone"
     """Go on, while nobody else does that may be to blame."""
+    HEAR_ALONE = "hear_alone"
+    """Hear the audio once, while nobody else does anything; go on when that is done."""
     QUARANTINE = "quarantine"
 
 
@@ -76,12 +90,13 @@ def judge(work: Work | None, before: Attempt | None, *, is_only_suspect: bool) -
     `is_only_suspect`: of all sessions that the owner left to this process, no other `is_stuck`.
     """
     if work is None:
-        is_kept = before is not None and before.is_skipped
-        return Judgement(Verdict.GO_ON, replace(before, is_alone=False) if before and is_kept else None)
+        return Judgement(Verdict.GO_ON, acquit(before))
     first = Attempt(work=work.name, progress=work.progress, answers=work.answers, deaths=1)
     if before is None or not is_stuck(work, before):
         return Judgement(Verdict.GO_ON, first)
     again = replace(before, deaths=before.deaths + 1, is_alone=False)
+    if work.is_audio:
+        return _judge_audio(work, before, again)
     if before.is_skipped:
         return Judgement(Verdict.QUARANTINE if before.is_alone else Verdict.TRY_ALONE, again)
     if before.is_alone or is_only_suspect:
@@ -89,17 +104,39 @@ def judge(work: Work | None, before: Attempt | None, *, is_only_suspect: bool) -
     return Judgement(Verdict.TRY_ALONE, again)
 
 
+def _judge_audio(work: Work, before: Attempt, again: Attempt) -> Judgement:
+    if not (before.is_alone and _is_at(work, before)):
+        return Judgement(Verdict.HEAR_ALONE, replace(again, work=work.name, progress=work.progress))
+    verdict = Verdict.QUARANTINE if before.is_skipped else Verdict.SKIP_AUDIO
+    return Judgement(verdict, replace(again, is_skipped=True))
+
+
+def acquit(attempt: Attempt | None) -> Attempt | None:
+    """What is still held against a session that had nothing to do with a death: at most its probation."""
+    return replace(attempt, is_alone=False) if attempt is not None and attempt.is_skipped else None
+
+
 def is_stuck(work: Work | None, before: Attempt | None) -> bool:
     """Whether nothing was got done since the death before; on trial and probation only an answer counts."""
     if work is None or before is None or work.answers > before.answers:
         return False
-    is_same = work.name == before.work and work.progress <= before.progress
-    return is_same or before.is_skipped or before.is_alone
+    return _is_at(work, before) or before.is_skipped or before.is_alone
 
 
-def work_of(turn: TurnSnapshot, *, phrases: Collection[str], command_position: int | None) -> Work | None:
+def _is_at(work: Work, before: Attempt) -> bool:
+    return work.name == before.work and work.progress <= before.progress
+
+
+def work_of(
+    turn: TurnSnapshot,
+    *,
+    phrases: Collection[str],
+    command_position: int | None,
+    unheard_from: int | None,
+) -> Work | None:
     """The open utterance with its answer, else the reply that is not all made yet, else the record of
-    `voxthread.in` at `command_position`, with which nothing has been done yet.
+    `voxthread.in` at `command_position`, with which nothing has been done yet, else the audio from
+    `unheard_from` on, of which nothing has come yet.
 
     A caller who goes on speaking while the agent thinks goes on with the same utterance. `phrases` are said
     at a mishap and are no answers.
@@ -118,6 +155,8 @@ def work_of(turn: TurnSnapshot, *, phrases: Collection[str], command_position: i
         return Work(name=f"turn {reply.turn_id}", progress=made, answers=answers)
     if command_position is not None:
         return Work(name=f"record {command_position}", progress=(), answers=answers)
+    if unheard_from is not None:
+        return Work(name=_AUDIO, progress=(unheard_from,), answers=answers)
     return None
 
 

@@ -8,13 +8,16 @@ from voxthread.core.audio import SPEECH_RATE_HZ, PcmFrame
 from voxthread.core.speech import Edge, SpeechSegmenter
 from voxthread.orchestrator.echo import WINDOW_MS
 from voxthread.orchestrator.ports import OpusDecoder, VoiceActivity
-from voxthread.wire.audio import AudioRecord
+from voxthread.wire.audio import AudioRecord, MalformedRecordError, decode_audio
 
 PREROLL_MS = 320
 """Audio kept from before speech is noticed: the soft start of a word is part of it."""
 
 WARM_MS = 1_000
 """Audio before an utterance that brings a fresh ear into the state the old one was in when it began."""
+
+MAX_RECORD_MS = 2_000
+"""Of one record; media writes 60 ms. What is missing in it costs little to say and much to conceal."""
 
 _SAMPLE_BYTES = 2
 _WINDOW_BYTES = WINDOW_MS * SPEECH_RATE_HZ // 1000 * _SAMPLE_BYTES
@@ -29,6 +32,14 @@ class Heard:
     is_speech: bool
     is_paused: bool
     """Speech, as far as one can know, but silent by now."""
+
+
+def decode_audible(value: bytes) -> AudioRecord:
+    """Raises `MalformedRecordError`, also for audio that is too long to be a caller's."""
+    audio = decode_audio(value)
+    if audio.duration_ms > MAX_RECORD_MS:
+        raise MalformedRecordError(f"{audio.duration_ms} ms of audio in one record")
+    return audio
 
 
 class Ear:

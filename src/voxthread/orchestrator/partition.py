@@ -9,6 +9,7 @@ from anyio.abc import TaskGroup
 from voxthread.core.failures import BusError, SessionError
 from voxthread.observability.logs import get_logger
 from voxthread.observability.metrics import BUS_RECORDS_FENCED, BUS_RECORDS_MALFORMED
+from voxthread.orchestrator.ear import decode_audible
 from voxthread.orchestrator.inbox import Arrived, Inbox
 from voxthread.orchestrator.log_writer import append_patiently, patiently
 from voxthread.orchestrator.outages import Outages
@@ -17,7 +18,7 @@ from voxthread.orchestrator.recovery import Opening, Recovered, Recovery, recove
 from voxthread.orchestrator.session import Host, Place, Session
 from voxthread.orchestrator.takeover import Takeover
 from voxthread.sessions.invalid_ids import quote
-from voxthread.wire.audio import AudioRecord, MalformedRecordError, decode_audio, is_audio
+from voxthread.wire.audio import AudioRecord, MalformedRecordError, is_audio
 from voxthread.wire.dead_letter import dead_letter, is_retry
 from voxthread.wire.facts import InRecord, SessionOpened, decode_in_fact
 from voxthread.wire.log import Record, StoredRecord, Stream
@@ -25,9 +26,6 @@ from voxthread.wire.snapshots import PartitionProgress, encode_progress
 from voxthread.wire.stamp import Fence
 
 log = get_logger(__name__)
-
-_MAX_AUDIO_MS = 2_000
-"""Of one record; media writes 60 ms. What is missing in it costs little to say and much to conceal."""
 
 _PROGRESS_S = 1.0
 _RETRY_S = 0.2
@@ -165,9 +163,7 @@ class OwnedPartition:
         elif position < line.from_position:
             return
         if is_audio(record.value):
-            audio = decode_audio(record.value)
-            if audio.duration_ms > _MAX_AUDIO_MS:
-                raise MalformedRecordError(f"{audio.duration_ms} ms of audio in one record")
+            audio = decode_audible(record.value)
             if line is not None and position >= line.audio_position and _admits(line, record, audio):
                 line.inbox.put(Arrived(position, audio))
             return

@@ -1,10 +1,10 @@
-"""What owners died of, put aside: an utterance, a reply, a record, or a session as a whole.
+"""What owners died of, put aside: an utterance, a reply, a record, audio, or a session as a whole.
 
 Done before the session runs, in the name of its new owner: what the turn machine is told goes on the log, and
 the recovered session then stands behind it.
 """
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 
@@ -30,6 +30,7 @@ from voxthread.wire import facts
 from voxthread.wire.audio import AudioRecord, MalformedRecordError, decode_audio, encode_audio, is_audio
 from voxthread.wire.claims import SessionRelease, encode_claim
 from voxthread.wire.dead_letter import (
+    POISON_AUDIO,
     POISON_RECORD,
     POISON_REPLY,
     POISON_SESSION,
@@ -76,11 +77,14 @@ def plan_skip(past: Recovered, policy: TurnPolicy, now: int) -> Skip:
     return Skip(now, machine.snapshot(), tuple(steps))
 
 
-async def carry_out_skip(host: Host, place: Place, past: Recovered, skip: Skip) -> int:
-    """Put the work aside and let `past` stand behind it. Returns the place on `voxthread.in` from which on its
-    audio is heard. Raises `BusError`.
+async def carry_out_skip(host: Host, place: Place, past: Recovered, skip: Skip, *, is_audio: bool) -> int:
+    """Put the work aside, which may be no more than audio, and let `past` stand behind it. Returns the place on
+    `voxthread.in` from which on its audio is heard. Raises `BusError`.
     """
-    if past.turn.utterance is None and past.turn.reply is None and past.command is not None:
+    if is_audio:
+        letter, audio_position = _Letter(Stream.IN, _joined(place, past.unheard), POISON_AUDIO), 0
+        past.snapshot = msgspec.structs.replace(past.snapshot, in_position=past.unheard[-1][0])
+    elif past.turn.utterance is None and past.turn.reply is None and past.command is not None:
         letter, audio_position = _Letter(Stream.IN, past.command, POISON_RECORD), 0
         past.snapshot = msgspec.structs.replace(past.snapshot, in_position=past.command.position)
     else:
@@ -160,7 +164,7 @@ async def _letter_of(host: Host, place: Place, past: Recovered) -> _Letter:
 
 async def _read_audio(host: Host, place: Place, past: Recovered) -> StoredRecord | None:
     """All audio of the session since the utterance began, as one record; None if none is kept."""
-    records: list[AudioRecord] = []
+    records: list[tuple[int, AudioRecord]] = []
     fence, first = Fence(), past.snapshot.audio_position
     async for stored in until_now(host.bus, Stream.IN, place.partition, first):
         if stored.record.key != place.session_id or not is_audio(stored.record.value):
@@ -170,12 +174,14 @@ async def _read_audio(host: Host, place: Place, past: Recovered) -> StoredRecord
         except MalformedRecordError:
             continue  # put aside by whoever read it first
         if fence.admits(audio.epoch, audio.seq):
-            records.append(audio)
-    if not records:
-        return None
-    packets = tuple(packet for record in records for packet in record.packets)
-    value = encode_audio(replace(records[0], packets=packets))
-    return StoredRecord(first, Record(place.session_id, value))
+            records.append((stored.position, audio))
+    return _joined(place, records) if records else None
+
+
+def _joined(place: Place, audio: Sequence[tuple[int, AudioRecord]]) -> StoredRecord:
+    first, begin = audio[0]
+    packets = tuple(packet for _, record in audio for packet in record.packets)
+    return StoredRecord(first, Record(place.session_id, encode_audio(replace(begin, packets=packets))))
 
 
 def _snapshot_of(past: Recovered, error: str) -> _Letter:

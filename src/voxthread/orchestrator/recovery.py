@@ -28,8 +28,10 @@ from voxthread.core.turn_state import TurnPolicy, TurnSnapshot
 from voxthread.core.turns import TurnMachine
 from voxthread.observability.logs import get_logger
 from voxthread.observability.metrics import BUS_RECORDS_MALFORMED
+from voxthread.orchestrator.ear import decode_audible
 from voxthread.sessions.invalid_ids import quote
 from voxthread.wire.audio import AudioRecord, MalformedRecordError, decode_audio, is_audio
+from voxthread.wire.dead_letter import is_retry
 from voxthread.wire.events import decode_event, is_public
 from voxthread.wire.facts import (
     IdRefused,
@@ -89,6 +91,8 @@ class Recovered:
     """Events of the last inputs that their owner did not live to publish."""
     audio: list[tuple[int, AudioRecord]] = field(default_factory=list)
     """Already dealt with, but the models that heard it are gone."""
+    unheard: list[tuple[int, AudioRecord]] = field(default_factory=list)
+    """Not dealt with yet."""
     sent_ms: int = 0
     """Audio of the live reply on the log."""
     position: int = 0
@@ -97,6 +101,7 @@ class Recovered:
     """What is held against the session since owners died while it was at work."""
     command: StoredRecord | None = None
     """The oldest record on `voxthread.in` that makes the session do something and has not been dealt with."""
+    _unheard_fence: Fence = field(default_factory=Fence)
 
     @property
     def opened(self) -> SessionOpened:
@@ -125,10 +130,17 @@ class Recovered:
         snapshot, value = self.snapshot, stored.record.value
         is_past = stored.position <= snapshot.in_position
         if is_audio(value):
-            if is_past and stored.position >= snapshot.audio_position:
-                self.audio.append((stored.position, decode_audio(value)))
+            if not is_past:
+                self._fold_unheard(stored)
+            elif stored.position >= snapshot.audio_position:
+                self.audio.append((stored.position, decode_audible(value)))
         elif not is_past and self.command is None and not isinstance(decode_in_fact(value).fact, _IDLE_FACTS):
             self.command = stored
+
+    def _fold_unheard(self, stored: StoredRecord) -> None:
+        audio = decode_audible(stored.record.value)
+        if is_retry(stored.record) or self._unheard_fence.admits(audio.epoch, audio.seq):
+            self.unheard.append((stored.position, audio))
 
 
 @dataclass(frozen=True, slots=True)

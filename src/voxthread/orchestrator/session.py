@@ -54,6 +54,8 @@ MEDIA_LOST = "media_lost"
 _SAVE_REPLYING_MS = 1_000
 _SAVE_LISTENING_MS = 3_000
 """While anything comes of the caller, be it silence: a successor hears again what came after it."""
+_SAVE_RESUMED_MS = 1_000
+"""Sooner behind a takeover: whoever has lived on is seen to have got on, should owners die again."""
 
 
 _PLAYOUT_FACTS: dict[
@@ -263,6 +265,7 @@ class Session:
         if self._machine.live_turn_id is None:  # what the owner before had prepared went with it
             self._preparation.start(self._machine.history, turn.utterance.text if turn.utterance else "")
         await self._save()
+        self._saved_at_ms -= _SAVE_LISTENING_MS - _SAVE_RESUMED_MS
 
     async def _save(self) -> None:
         """Write down what the next owner needs, behind everything that led to it."""

@@ -15,6 +15,7 @@ MAX_VALUE_BYTES: Final = 512 * 1024
 
 POISON_UTTERANCE: Final = "poison.utterance"
 POISON_REPLY: Final = "poison.reply"
+POISON_AUDIO: Final = "poison.audio"
 POISON_RECORD: Final = "poison.record"
 POISON_SESSION: Final = "poison.session"
 
