@@ -20,7 +20,13 @@ from voxthread.wire.events import Envelope, encode_event
 from voxthread.wire.facts import SessionOpened
 from voxthread.wire.inputs import encode_input
 from voxthread.wire.log import Record, StoredRecord, Stream
-from voxthread.wire.snapshots import SNAPSHOT_VERSION, SessionSnapshot, decode_snapshot, encode_snapshot
+from voxthread.wire.snapshots import (
+    SNAPSHOT_VERSION,
+    SessionSnapshot,
+    decode_snapshot,
+    encode_snapshot,
+    encode_tombstone,
+)
 
 pytestmark = pytest.mark.unit
 
@@ -116,6 +122,8 @@ HISTORIES: dict[str, tuple[list[Record], int | None]] = {
     "broken_before_it": ([BROKEN, snapshot_record(5)], 5),
     "only_broken": ([BROKEN], None),
     "of_another_behind_it": ([snapshot_record(5), OF_ANOTHER], 5),
+    "ended_by_an_older_owner": ([snapshot_record(5, epoch=2), encode_tombstone(SESSION_ID, 1)], 5),
+    "ended_by_an_older_owner_before": ([encode_tombstone(SESSION_ID, 1), snapshot_record(5, epoch=2)], 5),
     "no_json_behind_it": ([snapshot_record(5), Record(SESSION_ID, b"{")], 5),
 }
 
@@ -138,7 +146,11 @@ async def test_newest_snapshot_that_can_be_read_is_gone_on_from(name: str) -> No
 
 
 @pytest.mark.anyio
-@pytest.mark.parametrize("end", [TOMBSTONE, NEWER], ids=["ended", "newer_version"])
+@pytest.mark.parametrize(
+    "end",
+    [TOMBSTONE, encode_tombstone(SESSION_ID, 3), NEWER],
+    ids=["ended", "ended_by_its_owner", "newer_version"],
+)
 async def test_snapshot_behind_the_end_of_its_session_begins_nothing_again(end: Record) -> None:
     found = await recovered_from([snapshot_record(4), end, snapshot_record(5, epoch=3)])
     assert found.sessions == {}

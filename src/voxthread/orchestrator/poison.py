@@ -117,7 +117,7 @@ async def quarantine(host: Host, place: Place, past: Recovered) -> None:
         await session_log.out.put(stamp.out_fact(facts.CloseLeg(reason=QUARANTINED)))
     release = SessionRelease(session_id=session_id, reason=QUARANTINED, at_ms=now, epoch=place.epoch)
     await append_patiently(host.bus, Stream.CLAIMS, 0, encode_claim(release))
-    for end in (encode_tombstone(session_id), encode_attempt(session_id, None)):
+    for end in (encode_tombstone(session_id, place.epoch), encode_attempt(session_id, None)):
         await append_patiently(host.bus, Stream.STATE, place.partition, end)
 
 

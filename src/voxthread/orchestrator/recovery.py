@@ -8,6 +8,7 @@
 The same inputs give the same machine, so the session goes on exactly where the log ends.
 """
 
+import math
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
@@ -29,6 +30,7 @@ from voxthread.core.turns import TurnMachine
 from voxthread.observability.logs import get_logger
 from voxthread.observability.metrics import BUS_RECORDS_MALFORMED
 from voxthread.orchestrator.ear import decode_audible
+from voxthread.orchestrator.log_writer import patiently
 from voxthread.sessions.invalid_ids import quote
 from voxthread.wire.audio import AudioRecord, MalformedRecordError, decode_audio, is_audio
 from voxthread.wire.dead_letter import is_retry
@@ -52,6 +54,7 @@ from voxthread.wire.snapshots import (
     decode_snapshot_head,
     is_attempt,
     is_progress,
+    tombstone_epoch,
 )
 from voxthread.wire.stamp import Fence
 
@@ -256,11 +259,16 @@ class _State:
     """What `voxthread.state` has. A session's snapshots are many, of which only the newest are read whole."""
 
     def __init__(self) -> None:
-        self.closed: set[str] = set()
         self.in_position = 0
+        self._closed: dict[str, float] = {}
+        """The epoch of the owner that ended the session."""
         self._attempts: dict[str, Attempt | None] = {}
         self._newest: dict[str, deque[StoredRecord]] = {}
         self._epochs: dict[str, int] = {}
+
+    @property
+    def closed(self) -> set[str]:
+        return set(self._closed)
 
     def fold(self, stored: StoredRecord) -> None:
         """Raises `MalformedRecordError`."""
@@ -271,7 +279,8 @@ class _State:
             session_id, attempt = decode_attempt(stored.record)
             self._attempts[session_id] = attempt
         elif not value:
-            self._close(key)
+            epoch = tombstone_epoch(stored.record)
+            self._close(key, math.inf if epoch is None else epoch)
         else:
             self._fold_snapshot(key, stored)
 
@@ -279,20 +288,22 @@ class _State:
         try:
             head = decode_snapshot_head(stored.record.value)
         except NewerSnapshotError as error:
-            if key not in self.closed:
+            if key not in self._closed:
                 log.error("session.left_alone", session_id=quote(key), reason=str(error))
-            self._close(key)
+            self._close(key, math.inf)
             return
         if head.session_id != key or refusal(key) is not None:
             raise MalformedRecordError("a snapshot under a key that is not its session's, or is no session id")
         # A snapshot of an older owner may come late; it is no news.
-        if key not in self.closed and head.epoch >= self._epochs.get(key, 0):
+        if head.epoch > self._closed.get(key, -1) and head.epoch >= self._epochs.get(key, 0):
+            self._closed.pop(key, None)
             self._epochs[key] = head.epoch
             self._newest.setdefault(key, deque(maxlen=_KEPT_SNAPSHOTS)).append(stored)
 
-    def _close(self, key: str) -> None:
-        self.closed.add(key)
-        self._newest.pop(key, None)
+    def _close(self, key: str, epoch: float) -> None:
+        if epoch >= self._epochs.get(key, 0):  # an owner that was succeeded ends nothing
+            self._closed[key] = max(epoch, self._closed.get(key, -1))
+            self._newest.pop(key, None)
 
     async def kept(self) -> dict[str, _Kept]:
         """Of each session that is not over, the newest snapshot that can be read."""
@@ -322,8 +333,8 @@ async def _read_state(bus: Bus, partition: int) -> _State:
 
 async def until_now(bus: Bus, stream: Stream, partition: int, first: int) -> AsyncGenerator[StoredRecord, None]:
     """Every record kept from `first` to the present end of the stream."""
-    head = await bus.head(stream, partition)
-    start = max(first, await bus.oldest(stream, partition))
+    head = await patiently(stream, lambda: bus.head(stream, partition))
+    start = max(first, await patiently(stream, lambda: bus.oldest(stream, partition)))
     if start >= head:
         return
     async with aclosing(bus.read(stream, partition, start)) as records:

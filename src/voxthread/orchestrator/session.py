@@ -162,7 +162,7 @@ class Session:
         except Exception:
             await self._journal.publish(events.SessionClosed(reason="failed"))
             await self._send(facts.CloseLeg(reason="failed"))
-            await self._log.state.put(encode_tombstone(self._place.session_id))
+            await self._log.state.put(encode_tombstone(self._place.session_id, self._place.epoch))
             raise
         finally:
             self._log.close()
@@ -196,7 +196,7 @@ class Session:
             each_ms = _SAVE_REPLYING_MS if self._machine.state in REPLYING else _SAVE_LISTENING_MS
             if self._host.now() - self._saved_at_ms >= each_ms:
                 await self._save()
-        await self._log.state.put(encode_tombstone(self._place.session_id))
+        await self._log.state.put(encode_tombstone(self._place.session_id, self._place.epoch))
 
     async def _wake(self) -> None:
         """A deadline has come: the call's own, or one of the turn machine."""

@@ -4,9 +4,9 @@
     attempt-session_...    what is held against it since owners died while it was at work
     partition-0            how far the owner of the partition has read
 
-An empty value is the tombstone of a session that has ended. A newer version of Voxthread reads the snapshots
-of an older one (rolling deploys): fields are only ever added, with defaults. Whatever an older version must
-not touch raises `SNAPSHOT_VERSION`.
+An empty value is the tombstone of a session that has ended, with its owner's epoch in a header. A newer
+version of Voxthread reads the snapshots of an older one (rolling deploys): fields are only ever added, with
+defaults. Whatever an older version must not touch raises `SNAPSHOT_VERSION`.
 """
 
 from typing import TypeVar
@@ -89,14 +89,22 @@ _attempt_decoder = msgspec.json.Decoder(_AttemptRecord)
 
 _PROGRESS_PREFIX = "partition-"
 _ATTEMPT_PREFIX = "attempt-"
+_EPOCH_HEADER = "epoch"
 
 
 def encode_snapshot(snapshot: SessionSnapshot) -> Record:
     return Record(snapshot.session_id, _encoder.encode(snapshot))
 
 
-def encode_tombstone(session_id: str) -> Record:
-    return Record(session_id, b"")
+def encode_tombstone(session_id: str, epoch: int) -> Record:
+    """`epoch`: of the owner that ended the session."""
+    return Record(session_id, b"", ((_EPOCH_HEADER, str(epoch).encode()),))
+
+
+def tombstone_epoch(record: Record) -> int | None:
+    """None if it does not say, or in no way that can be understood."""
+    value = dict(record.headers).get(_EPOCH_HEADER, b"")
+    return int(value) if value.isdigit() and len(value) < 20 else None
 
 
 def decode_snapshot(value: bytes) -> SessionSnapshot:
