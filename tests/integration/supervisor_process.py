@@ -43,17 +43,18 @@ async def main(directory: Path, settings: dict[str, Any]) -> None:
         )
         for name, (manner, stop_order) in settings["roles"].items()
     ]
-    async with SqliteBus(directory / "log.db") as bus:
+    async with SqliteBus(directory / "log.db") as bus, anyio.create_task_group() as tasks:
         supervisor = Supervisor(
             roles,
-            bus=bus,
             state_dir=directory / "state",
             restarts=RestartPolicy(**settings["restarts"]),
             stop_patience_s=settings["stop_patience_s"],
             silence_ms=settings["silence_ms"],
             blocker=lambda: who_writes(directory / "log.db"),
         )
+        tasks.start_soon(supervisor.watch, bus)
         await supervisor.run()
+        tasks.cancel_scope.cancel()
 
 
 if __name__ == "__main__":

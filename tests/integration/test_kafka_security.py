@@ -2,11 +2,14 @@
 
 import datetime
 import ipaddress
+import os
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 
+import anyio
 import pytest
 from confluent_kafka.admin import (
     AclBinding,
@@ -112,6 +115,27 @@ def options(settings: KafkaSettings) -> BusConfig:
         sasl_password=settings.sasl_password,
         tls_ca_file=settings.tls_ca_file,
     )
+
+
+async def test_a_server_that_is_refused_ends_and_has_started_nothing(
+    admin: KafkaSettings, tmp_path: Path
+) -> None:
+    environment = {
+        **os.environ,
+        "VOXTHREAD_STATE_DIR": str(tmp_path),
+        "VOXTHREAD_BUS__SECURITY_PROTOCOL": admin.security_protocol,
+        "VOXTHREAD_BUS__SASL_MECHANISM": admin.sasl_mechanism,
+        "VOXTHREAD_BUS__SASL_USERNAME": "admin",
+        "VOXTHREAD_BUS__SASL_PASSWORD": "wrong",
+        "VOXTHREAD_BUS__TLS_CA_FILE": str(admin.tls_ca_file),
+    }
+    command = [sys.executable, "-m", "voxthread", "serve", "--port", "0", "--bus", f"kafka://{admin.servers}"]
+    ended = await anyio.run_process(command, env=environment, check=False)
+    said = ended.stderr.decode()
+    assert ended.returncode == 1, said
+    (line,) = [line for line in said.splitlines() if not line.startswith("{")]
+    assert "bus.unauthorized" in line
+    assert "role.started" not in said
 
 
 async def test_with_certificate_and_password_the_bus_works_and_is_found_sound(admin: KafkaSettings) -> None:

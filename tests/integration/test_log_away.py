@@ -1,4 +1,4 @@
-"""A media process whose broker is down when it starts, comes, and goes again: it always answers and says so."""
+"""A server whose broker is down when it starts, comes, and goes again: it always answers and says so."""
 
 import json
 import os
@@ -14,7 +14,9 @@ import anyio
 import httpx
 import pytest
 
+from conftest import SkipLoudly
 from kafka.brokers import Cluster, free_ports
+from spoken import bundled_models
 
 pytestmark = [pytest.mark.integration, pytest.mark.anyio, pytest.mark.timeout(120)]
 
@@ -22,9 +24,12 @@ OFFER = {"Content-Type": "application/sdp"}
 
 
 @asynccontextmanager
-async def media_process(bus: str, state_dir: Path) -> AsyncIterator[tuple[httpx.AsyncClient, list[str]]]:
+async def running(
+    command: str, bus: str, state_dir: Path
+) -> AsyncIterator[tuple[httpx.AsyncClient, list[str]]]:
+    """What it says on standard error, too. It has ended well after the block."""
     (port,) = free_ports(1)
-    command = [sys.executable, "-m", "voxthread", "media", "--port", str(port), "--bus", bus]
+    command_line = [sys.executable, "-m", "voxthread", command, "--port", str(port), "--bus", bus]
     environment = {**os.environ, "VOXTHREAD_STATE_DIR": str(state_dir)}
     lines: list[str] = []
 
@@ -36,14 +41,14 @@ async def media_process(bus: str, state_dir: Path) -> AsyncIterator[tuple[httpx.
             lines.extend(line.decode() for line in whole)
 
     async with (
-        await anyio.open_process(command, env=environment) as process,
+        await anyio.open_process(command_line, env=environment) as process,
         httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as http,
         anyio.create_task_group() as tasks,
     ):
         tasks.start_soon(listen)
         yield http, lines
         process.send_signal(signal.SIGTERM)
-        await process.wait()
+        assert await process.wait() == 0
         tasks.cancel_scope.cancel()
 
 
@@ -67,7 +72,7 @@ async def test_a_log_that_is_away_is_told_and_calls_are_refused_until_it_is_back
     with start_kafka(1, tmp_path / "kafka") as cluster:
         (broker,) = cluster.brokers
         await anyio.to_thread.run_sync(broker.kill)
-        async with media_process(f"kafka://{cluster.bootstrap}", tmp_path) as (http, lines):
+        async with running("media", f"kafka://{cluster.bootstrap}", tmp_path) as (http, lines):
             reasons = await reasons_when(http, lambda reasons: "bus.unreachable" in reasons.get("log", ""))
             assert reasons["log"].startswith("bus.unreachable: ")
             assert (await http.get("/healthz")).status_code == 200
@@ -83,6 +88,23 @@ async def test_a_log_that_is_away_is_told_and_calls_are_refused_until_it_is_back
             await expect_refusal(http)
             broker.signal(signal.SIGCONT)
             await reasons_when(http, lambda reasons: reasons.keys() == {"orchestrators"})
+
+
+async def test_a_server_started_while_the_log_is_away_runs_its_roles_and_says_so(
+    skip_loudly: SkipLoudly, tmp_path: Path
+) -> None:
+    bundled_models(skip_loudly)
+    (nobody,) = free_ports(1)
+    async with running("serve", f"kafka://127.0.0.1:{nobody}", tmp_path) as (http, lines):
+        reasons = await reasons_when(http, lambda reasons: "bus.unreachable" in reasons.get("log", ""))
+        assert reasons["log"].startswith("bus.unreachable: ")
+        assert (await http.get("/healthz")).status_code == 200
+        await expect_refusal(http)
+        started = [json.loads(line)["role"] for line in lines if '"role.started"' in line]
+        assert {"media", "orchestrator-1"} <= {*started}
+        assert any('"log.waiting"' in line for line in lines)
+    with pytest.raises(httpx.ConnectError):
+        await anyio.to_thread.run_sync(httpx.get, str(http.base_url))
 
 
 async def expect_refusal(http: httpx.AsyncClient) -> None:

@@ -102,6 +102,7 @@ def test_starting_with_an_agent_file_that_is_none_says_what_it_lacks(
         (["--single", "--orchestrators", "2"], "--orchestrators"),
         (["--single", "--bus", "sqlite:log.db"], "--bus"),
         (["--bus", "memory"], "--single"),
+        (["--bus", "kafka://somebody@127.0.0.1:9092"], "@"),
     ],
 )
 def test_starting_with_options_that_contradict_each_other_names_one(options: list[str], named: str) -> None:

@@ -17,13 +17,16 @@ import pytest
 from anyio.abc import Process, TaskGroup
 from anyio.streams.buffered import BufferedByteReceiveStream
 
+from voxthread.bus.memory import MemoryBus
 from voxthread.bus.sqlite import SqliteBus
 from voxthread.core.workers import DeathNotice, Heartbeat
 from voxthread.observability.clock import now_ms
 from voxthread.supervisor.process import RoleProcess, RoleSpec, find, identity_of, launch
+from voxthread.supervisor.restarts import RestartPolicy
 from voxthread.supervisor.state_dir import RoleRecord, StateDir, SupervisorError
+from voxthread.supervisor.supervisor import Supervisor
 from voxthread.wire.control import decode_control
-from voxthread.wire.log import Record, Stream
+from voxthread.wire.log import Bus, Record, Stream
 
 pytestmark = [pytest.mark.integration, pytest.mark.anyio]
 
@@ -136,7 +139,7 @@ async def bus(tmp_path: Path) -> AsyncIterator[SqliteBus]:
         yield bus
 
 
-async def notice_from(bus: SqliteBus, position: int) -> str:
+async def notice_from(bus: Bus, position: int) -> str:
     """The worker that the supervisor's first death notice from there on is about."""
     async with aclosing(bus.read(Stream.CONTROL, 0, position)) as records:
         async for stored in records:
@@ -184,6 +187,31 @@ async def test_a_killed_role_is_announced_at_once_and_restarted_as_another_worke
         assert len({role["worker_id"] for role in roles}) == 6
         assert len(await site.said("began", name="media")) == 1
     assert sorted(delays_ms)[2] < 100, delays_ms
+
+
+async def test_roles_run_without_a_log_and_a_death_is_told_once_there_is_one(tmp_path: Path) -> None:
+    lives: list[str] = []
+    has_died = anyio.Event()
+
+    def next_life() -> str:
+        if lives:
+            has_died.set()
+        lives.append(f"media-{len(lives)}")
+        return lives[-1]
+
+    argv = [sys.executable, "-I", "-S", "-c", "raise SystemExit(3)"]
+    role = RoleSpec(name="media", argv=argv, worker_id=next_life, stop_order=0)
+    supervisor = Supervisor([role], state_dir=tmp_path, restarts=RestartPolicy(**RESTLESS))
+    bus = MemoryBus()
+    with anyio.fail_after(PATIENCE_S):
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(supervisor.run)
+            await has_died.wait()
+            async with anyio.create_task_group() as watching:
+                watching.start_soon(supervisor.watch, bus)
+                assert await notice_from(bus, 0) in lives
+                watching.cancel_scope.cancel()
+            os.kill(os.getpid(), signal.SIGTERM)
 
 
 async def test_a_role_that_another_stands_in_for_waits_and_one_that_is_alone_does_not(tmp_path: Path) -> None:

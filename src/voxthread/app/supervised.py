@@ -15,7 +15,8 @@ from anyio import to_thread
 from voxthread.agent import load_agent
 from voxthread.app.http import ListenError, bind, url_at
 from voxthread.app.process import checked_start
-from voxthread.bus.open import open_bus, sqlite_file
+from voxthread.app.shared_bus import open_shared_bus
+from voxthread.bus.open import sqlite_file
 from voxthread.bus.sqlite_file import who_writes
 from voxthread.config import Config
 from voxthread.engines.models import verify
@@ -32,6 +33,8 @@ _SPARE_MEDIA: Final = "media-spare"
 
 _MEDIA_STOPS, _ORCHESTRATORS_STOP = 0, 1
 _ASK_AGAIN_S = 0.1
+_FIRST_TRY_S: Final = 10
+"""How long roles wait for the first word of the log; brokers that are away are known to be after five."""
 
 
 async def run_supervised(
@@ -44,7 +47,8 @@ async def run_supervised(
     """Host nothing, watch everything, until SIGTERM or SIGINT. `on_ready` is told the URL when calls are taken.
 
     What would make the roles fail for ever is found first: a port that is taken, a model that is damaged, an
-    agent file that is none.
+    agent file that is none, a log that refuses. A log that is away is waited for while the roles run, which
+    wait for it too; should it refuse only then, this ends and the roles do, each by itself.
     """
     checked_start(config)
     if agent_file is not None:
@@ -55,10 +59,22 @@ async def run_supervised(
     is_ready = anyio.Event()
     roles = role_specs(config, agent_file, orchestrators, config_file, is_ready)
     url = url_at(config.http, config.http.port)
-    async with open_bus(config.log_url, config.bus) as bus, anyio.create_task_group() as tasks:
+    supervisor = Supervisor(roles, state_dir=config.site_dir, blocker=_blocker(config))
+    async with anyio.create_task_group() as tasks:
+        is_tried = anyio.Event()
+        tasks.start_soon(_watch_the_log, supervisor, config, is_tried)
+        with anyio.move_on_after(_FIRST_TRY_S):
+            await is_tried.wait()
         tasks.start_soon(_tell_when_ready, url, is_ready, on_ready)
-        await Supervisor(roles, bus=bus, state_dir=config.site_dir, blocker=_blocker(config)).run()
+        await supervisor.run()
         tasks.cancel_scope.cancel()
+
+
+async def _watch_the_log(supervisor: Supervisor, config: Config, is_tried: anyio.Event) -> None:
+    """Raises `BusError` for a log that refuses."""
+    async with open_shared_bus(config, lambda _error: is_tried.set()) as bus:
+        is_tried.set()
+        await supervisor.watch(bus)
 
 
 def with_port(config: Config) -> Config:

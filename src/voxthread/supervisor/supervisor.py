@@ -23,21 +23,19 @@ from voxthread.wire.log import Bus, Stream
 log = get_logger(__name__)
 
 _NOTICE_S: Final = 5
-"""How long a death notice may take; later than this all others have found out by themselves."""
+"""How long a death notice may take, or wait for a log; later than this all others have found out themselves."""
 
 
 class Supervisor:
-    """Keeps roles running, whose names differ; says on the log when a life of one is over.
+    """Keeps roles running, whose names differ, with a log or without: that is what `watch` is for.
 
-    `stop_patience_s` pass between SIGTERM and SIGKILL, for the roles of each stop order in turn. A role that
-    lives but has been silent for `silence_ms`, or that is the `blocker` of the log, is killed.
+    `stop_patience_s` pass between SIGTERM and SIGKILL, for the roles of each stop order in turn.
     """
 
     def __init__(
         self,
         roles: Sequence[RoleSpec],
         *,
-        bus: Bus,
         state_dir: Path,
         restarts: RestartPolicy | None = None,
         stop_patience_s: float = 8,
@@ -46,19 +44,15 @@ class Supervisor:
         now: Callable[[], int] = clock.now_ms,
     ) -> None:
         self._specs = {spec.name: spec for spec in roles}
-        self._bus = bus
+        self._bus: Bus
         self._state = StateDir(state_dir)
         self._restarts = restarts or RestartPolicy()
         self._stop_patience_s = stop_patience_s
+        self._silence_ms = silence_ms
+        self._blocker = blocker
         self._now = now
-        self._watch = Watch(
-            bus,
-            on_silent=lambda worker_id: self._kill(lambda record: record.worker_id == worker_id, "silent"),
-            on_blocking=lambda pid: self._kill(lambda record: record.pid == pid, "holds the log"),
-            blocker=blocker,
-            silence_ms=silence_ms,
-        )
         self._roles: list[Role] = []
+        self._is_watching = anyio.Event()
 
     async def run(self, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
         """Until SIGTERM or SIGINT; then no role is left, and no record. A second one hurries.
@@ -74,8 +68,24 @@ class Supervisor:
             task_status.started()
             async with anyio.create_task_group() as notices, anyio.create_task_group() as tasks:
                 self._run_roles(tasks, notices)
-                await self._watch_until_stopped(signals)
+                await self._stop_on(signals)
         log.info("supervisor.stopped")
+
+    async def watch(self, bus: Bus) -> None:
+        """Until cancelled: say on this log when a life of a role is over, and kill a role that lives but has
+        been silent for `silence_ms` or that is the `blocker` of the log.
+
+        Cancel it when `run` has returned, so that the last deaths are told too.
+        """
+        self._bus = bus
+        self._is_watching.set()
+        await Watch(
+            bus,
+            on_silent=lambda worker_id: self._kill(lambda record: record.worker_id == worker_id, "silent"),
+            on_blocking=lambda pid: self._kill(lambda record: record.pid == pid, "holds the log"),
+            blocker=self._blocker,
+            silence_ms=self._silence_ms,
+        ).run()
 
     def _run_roles(self, tasks: TaskGroup, notices: TaskGroup) -> None:
         def on_death(worker_id: str) -> None:
@@ -96,12 +106,6 @@ class Supervisor:
             self._roles.append(role)
             tasks.start_soon(role.run, records.get(name))
 
-    async def _watch_until_stopped(self, signals: AsyncIterator[signal.Signals]) -> None:
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(self._watch.run)
-            await self._stop_on(signals)
-            tasks.cancel_scope.cancel()
-
     def _kill(self, is_meant: Callable[[RoleRecord], bool], reason: str) -> None:
         for role in self._roles:
             role.kill_if(is_meant, reason)
@@ -109,6 +113,7 @@ class Supervisor:
     async def _tell_of_death(self, worker_id: str) -> None:
         notice = DeathNotice(worker_id=worker_id, by="supervisor")
         with anyio.move_on_after(_NOTICE_S) as scope:
+            await self._is_watching.wait()
             try:
                 await self._bus.append(Stream.CONTROL, 0, encode_control(notice))
             except VoiceError as error:
