@@ -48,7 +48,9 @@ class KafkaBus:
 
     async def __aenter__(self) -> Self:
         """Raises `BusError`: `bus.unreachable` (retryable), `bus.unauthorized`."""
-        self._partitions = await run_sync(ensure_topics, self._settings, self._partitions)
+        self._partitions = await run_sync(
+            ensure_topics, self._settings, self._partitions, abandon_on_cancel=True
+        )
         self._offsets = KafkaOffsets(self._settings, self._tell_error)
         with ExitStack() as opened:
             self._producer = KafkaProducer(self._settings, self._tell_error)
@@ -57,7 +59,11 @@ class KafkaBus:
             self._producer.start()
             opened.callback(self._producer.stop)
             self._opened = opened.pop_all()
-        await self.head(Stream.CLAIMS, 0)  # its connection is then there when a takeover asks
+        try:
+            await self.head(Stream.CLAIMS, 0)  # its connection is then there when a takeover asks
+        except BaseException:  # cancelled, too: who does not enter does not leave
+            await self.__aexit__(None, None, None)
+            raise
         return self
 
     async def __aexit__(
@@ -91,8 +97,8 @@ class KafkaBus:
     async def read(
         self, stream: Stream, partition: int, from_position: int
     ) -> AsyncGenerator[StoredRecord, None]:
-        """Waits while brokers are away and goes on when they are back. Raises `BusError`:
-        `bus.position_expired`; `bus.position_lost` when the log ends before `from_position`.
+        """Waits while brokers are away and goes on when they are back. Raises `BusError`, also
+        `bus.position_expired` and `bus.position_lost`.
         """
         place = self._place(stream, partition)
         with self._following(place, from_position) as (consumer, following):
