@@ -8,12 +8,15 @@ from types import MappingProxyType
 
 import anyio
 import pytest
+from prometheus_client import REGISTRY
 
 from contract.bus_contract import PATIENCE_S, BusContract, numbered, take, values
 from voxthread.bus.policies import COMPACTION_LAG_MS, HOUR_MS, POLICIES, TOMBSTONE_MS, Policy
 from voxthread.bus.sqlite import SqliteBus
-from voxthread.bus.sqlite_file import connect, insert, prepare, table
+from voxthread.bus.sqlite_file import connect, insert, places, prepare, table
+from voxthread.bus.sqlite_reader import Reading, SqliteReader
 from voxthread.bus.sqlite_retention import BACKLOG_INTERVAL_S, STEP_ROWS, Sweep
+from voxthread.bus.wakes import Wakes
 from voxthread.core.failures import BusError
 from voxthread.wire.log import Record, Stream
 
@@ -173,3 +176,56 @@ async def test_a_closed_bus_refuses_and_ends_its_readers(tmp_path: Path) -> None
         with pytest.raises(BusError) as raised:
             await use
         assert raised.value.code == "bus.closed"
+
+
+# -- what others wrote ------------------------------------------------------------------------------------
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    ("headers", "is_counted"),
+    [(b"\x91\x92\xa1\xff\xc4\x00", True), (b"\xc1", True), ("text", True), (None, False)],
+)
+async def test_rows_nobody_of_ours_wrote_are_read_as_well_as_can_be_and_those_behind_them(
+    tmp_path: Path, headers: bytes | str | None, *, is_counted: bool
+) -> None:
+    async with SqliteBus(tmp_path / "log.db", 1) as bus:
+        before = malformed(Stream.IN)
+        with closing(connect(tmp_path / "log.db")) as log:
+            log.execute(
+                f"INSERT INTO {table((Stream.IN, 0))} VALUES (0, 0, 1, CAST(x'ff' AS TEXT), ?, 'words')",
+                (headers,),
+            )
+        await bus.append(Stream.IN, 0, Record(KEY, b"next"))
+        odd, following = await take(bus, Stream.IN, 0, 0, 2)
+        assert odd.record == Record("\N{REPLACEMENT CHARACTER}", b"words")
+        assert following.record == Record(KEY, b"next")
+        assert malformed(Stream.IN) == before + is_counted
+
+
+@pytest.mark.anyio
+async def test_readers_are_told_when_the_thread_that_reads_for_them_dies(
+    tmp_path: Path, log: sqlite3.Connection
+) -> None:
+    (tmp_path / "wakes").mkdir()
+    wakes = Wakes(tmp_path / "wakes")
+    reader = SqliteReader(tmp_path / "log.db", log, wakes, places(1))
+    reader.start()
+    async with anyio.create_task_group() as tasks:
+
+        async def follow() -> None:
+            with pytest.raises(BusError, match="OSError") as raised:
+                await reader.next_rows(Reading((Stream.IN, 0), 0))
+            assert (raised.value.code, raised.value.retryable) == ("bus.failed", False)
+
+        with anyio.fail_after(PATIENCE_S):
+            tasks.start_soon(follow)
+            assert await reader.ask("SELECT 7") == 7
+            wakes.close()
+    with pytest.raises(BusError, match="OSError"):
+        await reader.ask("SELECT 7")
+    reader.stop()
+
+
+def malformed(stream: Stream) -> float:
+    return REGISTRY.get_sample_value("voxthread_bus_records_malformed_total", {"stream": stream}) or 0

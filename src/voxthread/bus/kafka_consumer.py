@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from operator import methodcaller
 from typing import Final, cast
 
 import anyio
@@ -14,12 +15,19 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Topic
 from voxthread.bus.kafka_settings import ANSWER_PATIENCE_S, KafkaSettings, bus_error
 from voxthread.bus.policies import MIB
 from voxthread.core.failures import BusError
+from voxthread.observability.logs import get_logger
+from voxthread.observability.metrics import BUS_RECORDS_MALFORMED
 from voxthread.wire.log import Record, StoredRecord
+
+log = get_logger(__name__)
 
 BUFFER_BYTES: Final = 4 * MIB
 """What may wait for a slow reader before its partition is paused; fetching goes on at a quarter of it."""
 
 _RECORD_OVERHEAD_BYTES: Final = 400
+_HEADERS: Final = methodcaller("headers")
+"""For a name that is not UTF-8 the client (2.16.1) sets an error and returns a broken list all the same.
+CPython's specialized calls take the list, and the process dies of it; this call always sees the error."""
 _POLL_S: Final = 0.02  # a record ends it at once; what the loop asks for waits this long
 _DRAIN_MESSAGES: Final = 500
 
@@ -57,9 +65,10 @@ class KafkaConsumer:
 
     def __init__(self, settings: KafkaSettings, on_error: Callable[[KafkaError], None]) -> None:
         self._loop = asyncio.get_running_loop()
+        self._topic_prefix = settings.topic_prefix
         self._consumer = Consumer(settings.consumer() | {"error_cb": on_error})
         self._readers: set[Following] = set()
-        self._has_ended = False
+        self._ended_by: BusError | None = None
         self._wishes: deque[Callable[[], None]] = deque()
         self._followed: dict[Place, Following] = {}
         self._is_stopping = threading.Event()
@@ -85,8 +94,9 @@ class KafkaConsumer:
         return all(reader.place != place for reader in self._readers)
 
     def follow(self, place: Place, from_position: int) -> Following:
-        """Raises `BusError` `bus.closed`."""
-        self._refuse_if_ended()
+        """Raises `BusError`: `bus.closed`, or what the thread died of."""
+        if self._ended_by is not None:
+            raise self._ended_by
         following = Following(place, from_position)
         self._readers.add(following)
         self._wishes.append(lambda: self._assign(following))
@@ -112,17 +122,14 @@ class KafkaConsumer:
                 following.arrived.append(arrival)
             following.news.set()
 
-    def _end(self) -> None:
-        self._has_ended = True
-        self._hand_over([(following, _closed()) for following in self._readers])
-
-    def _refuse_if_ended(self) -> None:
-        if self._has_ended:
-            raise _closed()
+    def _end(self, reason: BusError) -> None:
+        self._ended_by = reason
+        self._hand_over([(following, reason) for following in self._readers])
 
     # -- in the thread ------------------------------------------------------------------------------------
 
     def _run(self) -> None:
+        reason = BusError("bus.closed", "the bus is closed")
         try:
             with suppress(KafkaException):  # brokers that are away now are found later
                 self._consumer.list_topics(timeout=ANSWER_PATIENCE_S)  # else a first read waits for it
@@ -132,9 +139,12 @@ class KafkaConsumer:
                 first = self._consumer.poll(_POLL_S)
                 if first is not None:
                     self._sort([first, *self._consumer.consume(_DRAIN_MESSAGES, 0)])
+        except Exception as error:  # whatever it is: readers that are told nothing wait for ever
+            log.exception("bus.reader_died")
+            reason = BusError("bus.failed", f"the thread that reads from Kafka has died: {error!r}")
         finally:
+            self._loop.call_soon_threadsafe(self._end, reason)
             self._consumer.close()
-            self._loop.call_soon_threadsafe(self._end)
 
     def _assign(self, following: Following) -> None:
         try:
@@ -165,7 +175,7 @@ class KafkaConsumer:
                 continue
             error = message.error()
             if error is None:
-                stored = _stored(message)
+                stored = self._stored(message, topic)
                 following.given_bytes += _held_bytes(stored)
                 arrivals.append((following, stored))
             elif not error.retriable():
@@ -192,6 +202,24 @@ class KafkaConsumer:
             raise BusError("bus.unreachable", "Kafka does not say where a partition ends", retryable=True)
         return kept
 
+    def _stored(self, message: Message, topic: str) -> StoredRecord:
+        key, value, offset = message.key(), message.value(), message.offset()
+        assert offset is not None
+        try:
+            headers = cast("list[tuple[str, bytes | None]] | None", _HEADERS(message))  # values are bytes
+        except (SystemError, UnicodeDecodeError):
+            BUS_RECORDS_MALFORMED.labels(topic.removeprefix(self._topic_prefix)).inc()
+            log.warning(
+                "record.headers_unreadable", topic=topic, partition=message.partition(), position=offset
+            )
+            headers = None
+        record = Record(
+            key.decode(errors="replace") if key else "",
+            value or b"",
+            tuple((name, content or b"") for name, content in headers or ()),
+        )
+        return StoredRecord(offset, record)
+
     def _failure(self, following: Following, error: KafkaError) -> BusError:
         if error.code() != KafkaError._AUTO_OFFSET_RESET:
             return bus_error(error)
@@ -207,22 +235,6 @@ class KafkaConsumer:
             "bus.position_lost",
             f"position {following.from_position} lies beyond the end, {head}: Kafka has lost records",
         )
-
-
-def _closed() -> BusError:
-    return BusError("bus.closed", "the bus is closed")
-
-
-def _stored(message: Message) -> StoredRecord:
-    key, value, offset = message.key(), message.value(), message.offset()
-    assert offset is not None
-    headers = cast("list[tuple[str, bytes | None]] | None", message.headers())  # from the wire they are bytes
-    record = Record(
-        key.decode(errors="replace") if key else "",
-        value or b"",
-        tuple((name, content or b"") for name, content in headers or ()),
-    )
-    return StoredRecord(offset, record)
 
 
 def _held_bytes(stored: StoredRecord) -> int:

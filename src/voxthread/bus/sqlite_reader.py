@@ -20,6 +20,8 @@ from voxthread.bus.policies import MIB, POLICIES
 from voxthread.bus.sqlite_file import Place, bus_error, table
 from voxthread.bus.wakes import Wakes
 from voxthread.core.failures import BusError
+from voxthread.observability.logs import get_logger
+from voxthread.observability.metrics import BUS_RECORDS_MALFORMED
 from voxthread.wire.log import Record, StoredRecord
 
 LOOK_INTERVAL_S: Final = 0.25
@@ -28,7 +30,11 @@ LOOK_INTERVAL_S: Final = 0.25
 _BATCH_RECORDS: Final = 64
 _BATCH_BYTES: Final = MIB
 _MANY_HINTS: Final = 8  # the least that fills a queue of datagrams, so some may have been lost
+_ENTRIES: Final = "position, CAST(key AS TEXT), CAST(headers AS BLOB), CAST(value AS BLOB)"
+"""As they should be already: SQLite keeps what it is given, and any process of the machine may write."""
 _HEADERS: Final = msgspec.msgpack.Decoder(tuple[tuple[str, bytes], ...])
+
+log = get_logger(__name__)
 
 
 @dataclass(slots=True, eq=False)
@@ -58,6 +64,7 @@ class SqliteReader:
     ) -> None:
         self._file = file
         self._connection = connection
+        self._connection.text_factory = lambda text: text.decode(errors="replace")
         self._wakes = wakes
         self._places = places
         self._numbers = {place: number for number, place in enumerate(places)}
@@ -65,8 +72,9 @@ class SqliteReader:
         self._thread = threading.Thread(target=self._run, name="bus-read", daemon=True)
         self._stopping = False
         self._data_version = -1
+        self._answering: Sequence[Reading | _Asking] = ()
         self._lock = threading.Lock()  # guards what follows; held for microseconds
-        self._has_ended = False
+        self._ended_by: BusError | None = None
         self._asked: list[Reading | _Asking] = []
         self._parked: dict[Place, list[Reading]] = {place: [] for place in places}
         self._woken = dict.fromkeys(places, 0)
@@ -108,8 +116,8 @@ class SqliteReader:
         return await asking.answer
 
     def _refuse_if_ended(self) -> None:
-        if self._has_ended:
-            raise BusError("bus.closed", "the bus is closed")
+        if self._ended_by is not None:
+            raise self._ended_by
 
     # -- in the writer's thread ---------------------------------------------------------------------------
 
@@ -124,6 +132,19 @@ class SqliteReader:
     # -- in the thread ------------------------------------------------------------------------------------
 
     def _run(self) -> None:
+        reason = BusError("bus.closed", "the bus is closed")
+        try:
+            self._answer_until_stopped()
+        except Exception as error:  # whatever it is: readers that are told nothing wait for ever
+            log.exception("bus.reader_died")
+            reason = BusError("bus.failed", f"the thread that reads {self._file} has died: {error!r}")
+        with self._lock:
+            self._ended_by = reason
+            parked = [reading for parked in self._parked.values() for reading in parked]
+            left = [*self._answering, *self._asked, *parked]
+        self._loop.call_soon_threadsafe(_deliver, [(each, reason) for each in left])
+
+    def _answer_until_stopped(self) -> None:
         look_at = 0.0
         while not self._stopping:
             hints = self._wakes.listen(max(0.0, look_at - monotonic()))
@@ -134,14 +155,10 @@ class SqliteReader:
                     woken = set(self._places)
             with self._lock:
                 self._release(woken)
-                asked, self._asked = self._asked, []
-            if asked:
-                self._answer(asked)
-        closed = BusError("bus.closed", "the bus is closed")
-        with self._lock:
-            self._has_ended = True
-            left = [*self._asked, *(reading for parked in self._parked.values() for reading in parked)]
-        self._loop.call_soon_threadsafe(_deliver, [(each, closed) for each in left])
+                self._answering, self._asked = self._asked, []
+            if self._answering:
+                self._answer(self._answering)
+                self._answering = ()
 
     def _has_changed(self) -> bool:
         """Whether anything was committed since the last call."""
@@ -204,20 +221,36 @@ class SqliteReader:
     def _select(self, place: Place, position: int) -> tuple[list[StoredRecord], bool]:
         """Records from `position` on, and whether they are all."""
         cursor = self._connection.execute(
-            f"SELECT position, key, headers, value FROM {table(place)} WHERE position >= ? ORDER BY position",
+            f"SELECT {_ENTRIES} FROM {table(place)} WHERE position >= ? ORDER BY position",
             (position,),
         )
         rows: list[StoredRecord] = []
         taken_bytes = 0
         try:
             for at, key, headers, value in cursor:
-                rows.append(StoredRecord(at, Record(key, value, _HEADERS.decode(headers) if headers else ())))
+                rows.append(StoredRecord(at, Record(key, value, _headers(place, at, headers))))
                 taken_bytes += len(value)
                 if len(rows) == _BATCH_RECORDS or taken_bytes > _BATCH_BYTES:
                     return rows, False
         finally:
             cursor.close()
         return rows, True
+
+
+def _headers(place: Place, position: int, stored: bytes | None) -> tuple[tuple[str, bytes], ...]:
+    try:
+        return _HEADERS.decode(stored) if stored else ()
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        stream, partition = place
+        BUS_RECORDS_MALFORMED.labels(stream).inc()
+        log.warning(
+            "record.headers_unreadable",
+            stream=stream,
+            partition=partition,
+            position=position,
+            reason=str(error),
+        )
+        return ()
 
 
 def _deliver(answers: Sequence[tuple[Reading | _Asking, list[StoredRecord] | int | BusError]]) -> None:
