@@ -60,6 +60,12 @@ class TestKafkaBus(BusContract):
         async with KafkaBus(kafka_settings) as other:
             yield other
 
+    async def test_reading_from_beyond_the_end_says_that_records_are_lost(self, bus: KafkaBus) -> None:
+        head = await bus.head(Stream.OUT, 0)
+        with pytest.raises(BusError) as raised:
+            await take(bus, Stream.OUT, 0, head + 5, 1)
+        assert (raised.value.code, raised.value.retryable) == ("bus.position_lost", False)
+
     async def test_a_record_whose_header_name_is_not_utf8_is_read_without_headers_and_counted(
         self, bus: KafkaBus, kafka_settings: KafkaSettings
     ) -> None:

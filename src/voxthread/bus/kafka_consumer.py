@@ -37,10 +37,11 @@ Place = tuple[str, int]
 
 @dataclass(slots=True, eq=False)
 class Following:
-    """One reader. The thread writes `given_bytes` and `is_paused`, the loop all else."""
+    """One reader. The thread writes `next_position`, `given_bytes` and `is_paused`, the loop all else."""
 
     place: Place
-    from_position: int
+    next_position: int
+    """Of the records before it all are given."""
     arrived: deque[StoredRecord] = field(default_factory=deque)
     failure: BusError | None = None
     news: anyio.Event = field(default_factory=anyio.Event)
@@ -148,7 +149,7 @@ class KafkaConsumer:
 
     def _assign(self, following: Following) -> None:
         try:
-            self._consumer.incremental_assign([TopicPartition(*following.place, following.from_position)])
+            self._consumer.incremental_assign([TopicPartition(*following.place, following.next_position)])
         except KafkaException as error:
             failure = [(following, bus_error(error.args[0]))]
             self._loop.call_soon_threadsafe(self._hand_over, failure)
@@ -176,6 +177,7 @@ class KafkaConsumer:
             error = message.error()
             if error is None:
                 stored = self._stored(message, topic)
+                following.next_position = stored.position + 1
                 following.given_bytes += _held_bytes(stored)
                 arrivals.append((following, stored))
             elif not error.retriable():
@@ -223,18 +225,20 @@ class KafkaConsumer:
     def _failure(self, following: Following, error: KafkaError) -> BusError:
         if error.code() != KafkaError._AUTO_OFFSET_RESET:
             return bus_error(error)
+        position = following.next_position
         try:
             oldest, head = self._kept(following.place)
         except BusError as unknown:
             return unknown
-        if following.from_position < oldest or following.given_bytes:
+        if position < oldest:
             return BusError(
-                "bus.position_expired", f"the next position has expired, the oldest kept is {oldest}"
+                "bus.position_expired", f"position {position} has expired, the oldest kept is {oldest}"
             )
-        return BusError(
-            "bus.position_lost",
-            f"position {following.from_position} lies beyond the end, {head}: Kafka has lost records",
-        )
+        if position > head:
+            return BusError(
+                "bus.position_lost", f"position {position} lies beyond the end, {head}: Kafka has lost records"
+            )
+        return BusError("bus.failed", f"Kafka has no position {position}, and then has it", retryable=True)
 
 
 def _held_bytes(stored: StoredRecord) -> int:

@@ -21,7 +21,7 @@ from voxthread.sessions.invalid_ids import InvalidIds
 from voxthread.wire.audio import MalformedRecordError
 from voxthread.wire.dead_letter import dead_letter
 from voxthread.wire.facts import InFact, LegResumed, SessionOpened
-from voxthread.wire.log import Bus, StoredRecord, Stream
+from voxthread.wire.log import POSITION_GONE, Bus, StoredRecord, Stream
 
 TICK_US: Final = 20_000
 
@@ -161,7 +161,10 @@ class Legs:
                 self._tick(leg, 1 + missed)
 
     async def follow(self, partition: int, *, task_status: TaskStatus[None]) -> None:
-        """Hand each record of the partition to its session; those of other processes pass by."""
+        """Hand each record of the partition to its session; those of other processes pass by.
+
+        Should the next one not be there any more, its sessions go on with what is appended from now on.
+        """
         position: int | None = None
         is_following = False
         while True:
@@ -176,9 +179,11 @@ class Legs:
                         position = stored.position + 1
                         await self._take(partition, stored)
             except BusError as error:
-                log.warning("bus.read_failed", partition=partition, code=error.code)
-                if error.code == "bus.position_expired":
+                if error.code in POSITION_GONE:
+                    log.error("log.unread", partition=partition, code=error.code, detail=error.detail)
                     position = None
+                    continue
+                log.warning("bus.read_failed", partition=partition, code=error.code)
                 await anyio.sleep(_RETRY_S)
 
     async def _start(

@@ -21,7 +21,7 @@ from voxthread.observability.metrics import BUS_RECORDS_MALFORMED
 from voxthread.wire.audio import MalformedRecordError
 from voxthread.wire.claims import decode_claim, encode_partition_change
 from voxthread.wire.control import decode_control, encode_control
-from voxthread.wire.log import Bus, Record, StoredRecord, Stream
+from voxthread.wire.log import POSITION_GONE, Bus, Record, StoredRecord, Stream
 
 log = get_logger(__name__)
 
@@ -85,7 +85,7 @@ class PartitionClaims:
     async def run(self, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
         """Until cancelled. A bus that is away is waited for, at the start too; what is owned stays owned.
 
-        Raises `BusError` when the log cannot be read any more, whatever is waited for.
+        Raises `BusError` when the log cannot be read any more, whatever is waited for, or has lost claims.
         """
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self._follow, Stream.CLAIMS, self._claims_start, self._take_claim)
@@ -121,7 +121,9 @@ class PartitionClaims:
                         position = stored.position + 1
                         take(stored)
             except BusError as error:
-                if error.code == "bus.position_expired":
+                if stream is Stream.CLAIMS and error.code == "bus.position_lost":
+                    raise  # epochs are positions of claims, which others get now
+                if error.code in POSITION_GONE:
                     position = None
                 elif not error.retryable:
                     raise

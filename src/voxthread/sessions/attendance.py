@@ -15,7 +15,7 @@ from voxthread.observability.logs import get_logger
 from voxthread.wire.audio import MalformedRecordError
 from voxthread.wire.claims import decode_claim
 from voxthread.wire.control import decode_control
-from voxthread.wire.log import Bus, StoredRecord, Stream
+from voxthread.wire.log import POSITION_GONE, Bus, StoredRecord, Stream
 
 log = get_logger(__name__)
 
@@ -26,7 +26,10 @@ _RETRY_S: Final = 0.2
 
 
 class Attendance:
-    """A fold of the claims and the heartbeats; `run` is a task of the process."""
+    """A fold of the claims and the heartbeats; `run` is a task of the process.
+
+    It raises `BusError` when the log cannot be read any more, whatever is waited for, or has lost claims.
+    """
 
     def __init__(self, bus: Bus, *, now_ms: Callable[[], int] = clock.now_ms) -> None:
         self._bus = bus
@@ -67,11 +70,11 @@ class Attendance:
         await self._changed.wait()
 
     async def _follow(self, stream: Stream, take: Callable[[StoredRecord], None]) -> None:
+        is_history = stream is Stream.CLAIMS
         position: int | None = None
         while True:
             try:
                 if position is None:
-                    is_history = stream is Stream.CLAIMS
                     position = await (self._bus.oldest if is_history else self._bus.head)(stream, 0)
                 self._is_reading[stream] = True
                 async with aclosing(self._bus.read(stream, 0, position)) as records:
@@ -81,7 +84,9 @@ class Attendance:
                         self._changed.set()
             except BusError as error:
                 self._is_reading[stream] = False
-                if error.code == "bus.position_expired":
+                if is_history and error.code == "bus.position_lost":
+                    raise  # who owns what is told by positions that others get now
+                if error.code in POSITION_GONE:
                     position = None
                 elif not error.retryable:
                     raise

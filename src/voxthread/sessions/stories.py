@@ -126,13 +126,16 @@ class SessionStories:
             except BusError as error:
                 log.warning("events.read_failed", partition=partition, code=error.code)
                 await anyio.sleep(_RETRY_S)
-                position = max(position, await self._oldest(partition, position))
+                position = await self._kept(partition, position)
 
-    async def _oldest(self, partition: int, position: int) -> int:
+    async def _kept(self, partition: int, position: int) -> int:
+        """Where to go on: at the oldest record if `position` is gone; nothing is folded twice."""
         try:
-            return await self._bus.oldest(Stream.EVENTS, partition)
+            oldest = await self._bus.oldest(Stream.EVENTS, partition)
+            head = await self._bus.head(Stream.EVENTS, partition)
         except BusError:
             return position
+        return position if oldest <= position <= head else oldest
 
     def _take(self, partition: int, stored: StoredRecord) -> None:
         try:

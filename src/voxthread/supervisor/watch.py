@@ -14,7 +14,7 @@ from voxthread.observability.logs import get_logger
 from voxthread.supervisor.silence import Silence
 from voxthread.wire.audio import MalformedRecordError
 from voxthread.wire.control import decode_control, encode_control
-from voxthread.wire.log import Bus, StoredRecord, Stream
+from voxthread.wire.log import POSITION_GONE, Bus, StoredRecord, Stream
 
 log = get_logger(__name__)
 
@@ -93,7 +93,7 @@ class Watch:
                         position = stored.position + 1
                         self._take(stored)
             except BusError as error:
-                if error.code == "bus.position_expired":
+                if error.code in POSITION_GONE:
                     position = None
                 log.debug("supervisor.deaf", code=error.code)
                 await anyio.sleep(_RETRY_S)

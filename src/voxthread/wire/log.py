@@ -25,6 +25,9 @@ class Stream(StrEnum):
 SINGLE_PARTITION = frozenset({Stream.CLAIMS, Stream.CONTROL, Stream.DLQ})
 """Streams whose order is shared by everybody, so they have partition 0 only."""
 
+POSITION_GONE = frozenset({"bus.position_expired", "bus.position_lost"})
+"""Why reading goes on from another position only."""
+
 
 @dataclass(frozen=True, slots=True)
 class Record:
@@ -75,7 +78,9 @@ class Bus(Protocol):
         """Yield every record at or after `from_position`, then follow new ones; ends only by closing.
 
         Raises `BusError` `bus.position_expired` when the record at `from_position` is not kept any more, also
-        while following; a compacted stream skips what it dropped. A retryable `BusError` means that reading
+        while following; a compacted stream skips what it dropped. Raises `bus.position_lost` when the log ends
+        before the next position: records that were read, or appended, are gone, and others will get their
+        positions. Reading goes on from another position only. A retryable `BusError` means that reading
         may go on later from the same position.
         """
         ...
