@@ -119,3 +119,34 @@ async def test_log_away_for_longer_than_media_may_be_silent_call_goes_on(
         media.speak(tone_packets(next(iter(QUESTIONS)), 600))
         await until(bus, events.AgentSpeechStopped, 2)
     assert not [each for each in await story(bus) if isinstance(each.event, events.SessionClosed)]
+
+
+class LosingBus(MemoryBus):
+    """Has lost its newest records when somebody first reads those of callers."""
+
+    def __init__(self) -> None:
+        super().__init__(1)
+        self.is_lost = True
+
+    async def read(
+        self, stream: Stream, partition: int, from_position: int
+    ) -> AsyncGenerator[StoredRecord, None]:
+        if stream is Stream.IN and self.is_lost:
+            self.is_lost = False
+            raise BusError("bus.position_lost", f"position {from_position} lies beyond the end")
+        async with aclosing(super().read(stream, partition, from_position)) as records:
+            async for stored in records:
+                yield stored
+
+
+async def test_partition_that_has_lost_records_is_read_from_its_end_on() -> None:
+    bus = LosingBus()
+    media = FakeMedia(bus, SESSION_ID, 0)
+    with anyio.fail_after(PATIENCE_S):
+        async with orchestrator(bus, 1), anyio.create_task_group() as tasks:
+            tasks.start_soon(media.run)
+            while bus.is_lost:  # noqa: ASYNC110  nobody tells of it
+                await anyio.sleep(0.01)
+            await media.open("repeater")
+            await until(bus, events.AgentSpeechStopped, 1)
+            tasks.cancel_scope.cancel()

@@ -21,7 +21,7 @@ from voxthread.sessions.invalid_ids import quote
 from voxthread.wire.audio import AudioRecord, MalformedRecordError, is_audio
 from voxthread.wire.dead_letter import dead_letter, is_retry
 from voxthread.wire.facts import InRecord, SessionOpened, decode_in_fact
-from voxthread.wire.log import Record, StoredRecord, Stream
+from voxthread.wire.log import POSITION_GONE, Record, StoredRecord, Stream
 from voxthread.wire.snapshots import PartitionProgress, encode_progress
 from voxthread.wire.stamp import Fence
 
@@ -90,7 +90,9 @@ class OwnedPartition:
             for session_id, past in recovery.sessions.items():
                 first.append(past.snapshot.in_position + 1)
                 preparing.start_soon(self._take_over, session_id, past, tasks)
-        self._position = max(min(*first, await self._head()), await self._oldest())
+        head = await self._head()
+        self._admit_from(head)
+        self._position = max(min(*first, head), await self._oldest())
         if recovery.sessions:
             log.info(
                 "partition.taken_over",
@@ -105,7 +107,7 @@ class OwnedPartition:
                 return await recover(self._host.bus, self._partition, self._host.turn)
             except BusError as error:
                 # A record may expire between the question for the oldest and its reading.
-                if not error.retryable and error.code != "bus.position_expired":
+                if not error.retryable and error.code not in POSITION_GONE:
                     raise
                 log.warning("log.waiting", partition=self._partition, code=error.code, detail=error.detail)
                 await anyio.sleep(_RETRY_S)
@@ -129,15 +131,28 @@ class OwnedPartition:
                 await self._wait_for_log(error)
 
     async def _wait_for_log(self, error: BusError) -> None:
-        """Raises what waiting does not mend. What is not kept any more is passed over."""
-        if error.code == "bus.position_expired":
-            lost_from, self._position = self._position, await self._oldest()
-            log.error("log.expired_unread", partition=self._partition, records=self._position - lost_from)
+        """Raises what waiting does not mend. What is not kept any more, or was lost, is passed over."""
+        if error.code in POSITION_GONE:
+            was = self._position
+            if error.code == "bus.position_lost":
+                self._position = await self._head()
+                self._admit_from(self._position)
+            else:
+                self._position = await self._oldest()
+            log.error(
+                "log.unread", partition=self._partition, code=error.code, at=was, goes_on_at=self._position
+            )
         elif not error.retryable:
             raise error
         else:
             log.warning("log.waiting", stream=Stream.IN, code=error.code, detail=error.detail)
             await anyio.sleep(_RETRY_S)
+
+    def _admit_from(self, position: int) -> None:
+        """Sessions may have read further than a log reaches that has lost records; its next ones are news."""
+        for line in self._lines.values():
+            line.from_position = min(line.from_position, position)
+            line.audio_position = min(line.audio_position, position)
 
     async def _head(self) -> int:
         return await patiently(Stream.IN, lambda: self._host.bus.head(Stream.IN, self._partition))
