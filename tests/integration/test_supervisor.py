@@ -218,9 +218,9 @@ async def test_a_role_that_another_stands_in_for_waits_and_one_that_is_alone_doe
     async with opened_site(tmp_path) as site:
         twins = {"orchestrator-1": ["twin", 0], "orchestrator-2": ["twin", 0]}
         await site.supervise(twins, **RESTLESS, stand_in_ms=60_000)
+        pids = {started["role"]: started["pid"] for started in await site.said("role.started", 2)}
         for role in twins:
-            (started,) = await site.said("role.started", role=role)
-            os.kill(started["pid"], signal.SIGKILL)
+            os.kill(pids[role], signal.SIGKILL)
             await site.said("role.ended", role=role)
         await site.said("role.started", 2, role="orchestrator-2")
         assert len(await site.said("role.started", role="orchestrator-1")) == 1
