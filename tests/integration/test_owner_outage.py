@@ -121,6 +121,21 @@ async def test_log_away_for_longer_than_media_may_be_silent_call_goes_on(
     assert not [each for each in await story(bus) if isinstance(each.event, events.SessionClosed)]
 
 
+async def test_dead_letters_that_wait_for_their_broker_keep_no_caller_waiting(
+    bus: MemoryBus, media: FakeMedia
+) -> None:
+    away = AwayBus(bus, [Stream.DLQ])
+    async with orchestrator(away, 1):
+        await bus.append(Stream.IN, 0, Record(SESSION_ID, b"{"))
+        await away.refused.wait()
+        await media.open("repeater")
+        await until(bus, events.AgentSpeechStopped, 1)
+        assert await bus.head(Stream.DLQ, 0) == 0
+        away.find()
+        async with aclosing(bus.read(Stream.DLQ, 0, 0)) as letters:
+            assert (await anext(letters)).record.key == SESSION_ID
+
+
 class LosingBus(MemoryBus):
     """Has lost its newest records when somebody first reads those of callers."""
 

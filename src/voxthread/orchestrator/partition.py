@@ -1,5 +1,6 @@
 """A partition this orchestrator owns: its sessions, recovered or new, and its place on `voxthread.in`."""
 
+from collections import OrderedDict
 from collections.abc import Callable
 
 import anyio
@@ -26,6 +27,12 @@ from voxthread.wire.snapshots import PartitionProgress, encode_progress
 from voxthread.wire.stamp import Fence
 
 log = get_logger(__name__)
+
+_CLOSED_SESSIONS = 10_000
+"""So many that have ended are remembered, lest a record that was stored twice opens one of them again."""
+
+_LETTERS = 100
+"""On their way to the dead letters: so many may be, before callers wait for the broker of another stream."""
 
 _PROGRESS_S = 1.0
 _RETRY_S = 0.2
@@ -68,7 +75,8 @@ class OwnedPartition:
         self._check_id = check_id
         self._is_orphan = is_orphan
         self._lines: dict[str, _Line] = {}
-        self._closed: set[str] = set()
+        self._closed: OrderedDict[str, None] = OrderedDict()
+        self._letters = anyio.Semaphore(_LETTERS)
         self._outages = Outages(host.now)
         self._position = 0
         """The next record of `voxthread.in`."""
@@ -84,7 +92,8 @@ class OwnedPartition:
 
     async def _recover(self, tasks: TaskGroup) -> None:
         recovery = await self._read_past()
-        self._closed = recovery.closed
+        for session_id in recovery.closed:
+            self._close(session_id)
         first = [recovery.in_position]
         async with anyio.create_task_group() as preparing:
             for session_id, past in recovery.sessions.items():
@@ -116,7 +125,7 @@ class OwnedPartition:
         place = self._place(session_id)
         takeover = Takeover(self._host, self._probation, place, past, is_orphan=self._is_orphan)
         if not await takeover.prepare():
-            self._closed.add(session_id)
+            self._close(session_id)
             return
         line = self._lines[session_id] = _Line(past.snapshot.in_position + 1, takeover.audio_position)
         tasks.start_soon(self._run_on, takeover, line, tasks)
@@ -164,11 +173,11 @@ class OwnedPartition:
         try:
             self._route(stored, tasks)
         except SessionError as error:  # its key is no session id, of which the check has warned
-            await self._dead_letter(stored, error.code)
+            await self._dead_letter(stored, error.code, tasks)
         except MalformedRecordError as error:
             BUS_RECORDS_MALFORMED.labels(stream=Stream.IN).inc()
             log.warning("record.malformed", session_id=quote(stored.record.key), reason=str(error))
-            await self._dead_letter(stored, str(error))
+            await self._dead_letter(stored, str(error), tasks)
 
     def _route(self, stored: StoredRecord, tasks: TaskGroup) -> None:
         record, position = stored.record, stored.position
@@ -209,8 +218,13 @@ class OwnedPartition:
         finally:
             line.ended.set()
             self._probation.leave(session_id)
-            self._closed.add(session_id)
+            self._close(session_id)
             del self._lines[session_id]
+
+    def _close(self, session_id: str) -> None:
+        self._closed[session_id] = None
+        if len(self._closed) > _CLOSED_SESSIONS:
+            self._closed.popitem(last=False)
 
     def _place(self, session_id: str) -> Place:
         return Place(session_id=session_id, partition=self._partition, epoch=self._epoch)
@@ -236,14 +250,20 @@ class OwnedPartition:
             except BusError as error:
                 log.warning("bus.append_failed", code=error.code, stream=Stream.STATE)
 
-    async def _dead_letter(self, stored: StoredRecord, error: str) -> None:
+    async def _dead_letter(self, stored: StoredRecord, error: str, tasks: TaskGroup) -> None:
         poison = dead_letter(
             stored, stream=Stream.IN, partition=self._partition, error=error, at_ms=self._host.now()
         )
+        await self._letters.acquire()
+        tasks.start_soon(self._put_aside, poison)
+
+    async def _put_aside(self, poison: Record) -> None:
         try:
-            await self._host.bus.append(Stream.DLQ, 0, poison)
+            await append_patiently(self._host.bus, Stream.DLQ, 0, poison)
         except BusError as failure:
             log.warning("bus.append_failed", code=failure.code, stream=Stream.DLQ)
+        finally:
+            self._letters.release()
 
 
 def _admits(line: _Line, record: Record, content: AudioRecord | InRecord) -> bool:
