@@ -237,7 +237,8 @@ class OwnedPartition:
             await anyio.sleep(_PROGRESS_S)
             position = self._position
             if position == written:
-                await self._outages.during(self._head())
+                if self._lines:
+                    await self._outages.during(self._head())
                 continue
             progress = encode_progress(
                 self._partition, PartitionProgress(in_position=position, epoch=self._epoch)
