@@ -18,6 +18,7 @@ pytestmark = [pytest.mark.integration, pytest.mark.anyio]
 
 SYSTEM = Message(role="system", text="You answer the telephone of a small hotel by the sea, briefly. " * 4)
 LONG = Message(role="system", text="You sit at the desk of a hotel and are kind to everybody. " * 15)
+SHORT = Message(role="system", text="You are the porter of a small hotel by the sea, who knows the way. " * 3)
 OTHER = Message(role="system", text="You are somebody else altogether. " * 8)
 
 
@@ -80,6 +81,18 @@ async def test_a_first_call_finds_its_agents_system_prompt_though_it_was_prepare
         await model.prefill([LONG, greeting, Message(role="user", text="")])
     (begun,) = (log for log in logs if log["event"] == "llm.generated")
     assert begun["prompt_tokens"] < 20
+
+
+async def test_each_of_many_beginning_at_once_is_in_the_slot_it_is_believed_in(skip_loudly: SkipLoudly) -> None:
+    gguf = bundled_models(skip_loudly).llm_gguf
+    for _ in range(8):
+        async with open_llama(LlamaSettings(model=gguf, slots=2, max_tokens=8, context_tokens=1_024)) as model:
+            await stand_by(model, OTHER, SHORT)
+            with structlog.testing.capture_logs() as logs:
+                await say(model, [SHORT], "Are you open?")
+                await say(model, [OTHER], "Are you open?")
+            replied = [log for log in logs if log.get("generated_tokens", 0) > 1]
+            assert max(log["prompt_tokens"] for log in replied) < 20
 
 
 async def test_a_prefill_stopped_early_does_not_draw_a_reply_to_where_little_is_processed(

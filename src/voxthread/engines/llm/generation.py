@@ -18,6 +18,8 @@ class Generation:
     max_tokens: int
     """0 only processes the prompt."""
     stopped: bool = False
+    is_unplaced: bool = False
+    """llama.cpp is about to choose its slot."""
     processed: float = 0.0
     """Share of the prompt, 0 to 1."""
     generated: str = ""

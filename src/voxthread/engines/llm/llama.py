@@ -40,6 +40,7 @@ class LlamaLanguageModel:
         self._settled = anyio.Event()
         self._slots = Slots(settings.slots)
         self._capacity = anyio.Semaphore(settings.slots)
+        self._placing = anyio.Semaphore(1)  # two threads at once may ask for slots in either order
         self._threads = anyio.CapacityLimiter(settings.slots)
         self._running: dict[int, Generation] = {}
         self._closed = False
@@ -102,6 +103,9 @@ class LlamaLanguageModel:
         try:
             async with self._capacity:
                 home = await self._home(generation) if wanted is None else wanted
+                if home is None:
+                    await self._placing.acquire()
+                    generation.is_unplaced = True
                 if not (generation.stopped or (home is not None and home.busy)):
                     with self._claimed(home or self._slots.unused_for_longest(), generation):
                         await anyio.to_thread.run_sync(self._complete, generation, home, limiter=self._threads)
@@ -110,7 +114,14 @@ class LlamaLanguageModel:
         except VoiceError as error:
             failure = error
         finally:
+            self._placed(generation)
             generation.end(failure)
+
+    def _placed(self, generation: Generation) -> None:
+        """llama.cpp has a slot for it, so that the next one without a home may ask for one."""
+        if generation.is_unplaced:
+            generation.is_unplaced = False
+            self._placing.release()
 
     async def _home(self, generation: Generation) -> Slot | None:
         """The slot the conversation was in, once it is free; None if it has none it could soon have."""
@@ -135,8 +146,12 @@ class LlamaLanguageModel:
             self._slots.release(slot, generation.held)
 
     def _complete(self, generation: Generation, home: Slot | None) -> None:
+        def advance(delta: str, processed: float) -> bool:
+            self._placed(generation)
+            return generation.advance(delta, processed)
+
         def heard(delta: str, processed: float) -> bool:
-            return anyio.from_thread.run_sync(generation.advance, delta, processed)
+            return anyio.from_thread.run_sync(advance, delta, processed)
 
         assert self._server is not None
         slot = None if home is None else home.number
