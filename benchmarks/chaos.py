@@ -56,8 +56,9 @@ def kill_all(cluster: Cluster) -> None:
 
 
 def write(bus: str, result: dict[str, Any]) -> bool:
-    result.pop("log", None)  # a path of this machine
+    result.pop("log", None)  # a path of this machine, as that of a row made by itself
     for row in result["rows"]:
+        row.pop("log", None)
         row["runs"] = [{k: v for k, v in run.items() if k not in TEXTS} for run in row["runs"]]
     path = RESULTS / f"chaos_{bus}.json"
     path.write_text(json.dumps(result, indent=1) + "\n")
