@@ -78,13 +78,14 @@ class Slots:
 
 
 def _kept(slot: Slot, prompt: Prompt) -> int:
-    """How much of what the slot holds the prompt goes on from; 0 if that is another conversation."""
+    """How much of what the slot holds the prompt goes on from; 0 if that is another agent's or conversation."""
     if not slot.holds_words:
         return _common_prefix(slot.held, prompt.text) if _shares_opening(slot, prompt) else 0
     return _goes_on(slot.held, prompt)
 
 
 def _goes_on(held: str, prompt: Prompt) -> int:
+    """The same of a conversation's text: less of it may be lost than is kept behind the opening."""
     common = _common_prefix(held, prompt.text)
     lost = len(held) - common
     return common if lost <= max(0, common - prompt.opening) else 0
