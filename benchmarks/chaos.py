@@ -78,15 +78,16 @@ def on_kafka(options: list[str]) -> dict[str, Any]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("buses", nargs="*", choices=["sqlite", "kafka"], default=["sqlite", "kafka"])
+    parser.add_argument("buses", nargs="*", choices=["sqlite", "kafka"])
     parser.add_argument("--calls", default="20")
     parser.add_argument("--seed", default="1")
     arguments = parser.parse_args()
+    buses = arguments.buses or ["sqlite", "kafka"]  # argparse refuses a list as the default of a choice
     options = ["--calls", arguments.calls, "--seed", arguments.seed]
     passed = []
-    if "sqlite" in arguments.buses:
+    if "sqlite" in buses:
         passed.append(write("sqlite", chaos(["--table", *options])))
-    if "kafka" in arguments.buses:
+    if "kafka" in buses:
         try:
             passed.append(write("kafka", on_kafka(options)))
         except KafkaUnavailableError as error:
