@@ -24,7 +24,7 @@ _FLIGHT_US = 100_000
 
 _TOO_LATE = "chaos.too_late: the reply was over before the blow"
 _TRIES = 3
-"""For a call whose reply was shorter than undisturbed, and which nothing has struck."""
+"""For a call whose reply was over before the blow; each is foretold from the one before."""
 
 
 @dataclass(slots=True)
@@ -34,6 +34,8 @@ class _Strike:
     row: Row
     moment: Moment
     undisturbed: Heard
+    foretold: Heard
+    """The call from which the moment is told; the reply of a model may be shorter than it was undisturbed."""
     blow: Blow | None = None
     mended: Mended = field(default_factory=Mended)
     problem: str | None = None
@@ -68,18 +70,20 @@ class Lab:
         runs = []
         for number, moment in enumerate(islice(moments(seed, row.phases), calls)):
             question = self._questions[number // len(row.phases) % len(self._questions)]
+            foretold = await self.undisturbed(question)
             for _ in range(_TRIES):
-                run = await self._struck(row, question, moment)
+                run = await self._struck(row, question, moment, foretold)
                 await self._server.whole()
                 if run.problem != _TOO_LATE:
                     break
+                foretold = run.heard or foretold
             on_run(run)
             runs.append(run)
         return runs
 
-    async def _struck(self, row: Row, question: Question, moment: Moment) -> Run:
+    async def _struck(self, row: Row, question: Question, moment: Moment, foretold: Heard) -> Run:
         undisturbed = await self.undisturbed(question)
-        strike, witness, heard = _Strike(row, moment, undisturbed), Witness(), None
+        strike, witness, heard = _Strike(row, moment, undisturbed, foretold), Witness(), None
         async with anyio.create_task_group() as tasks:
 
             def on_asking(call: Call, spoken: Spoken) -> None:
@@ -99,7 +103,7 @@ class Lab:
 
     async def _strike(self, strike: _Strike, call: Call, spoken: Spoken) -> None:
         row = strike.row
-        at_us = await _instant_of(strike.moment, call, spoken, strike.undisturbed)
+        at_us = await _instant_of(strike.moment, call, spoken, strike.foretold)
         await anyio.sleep(max(0, at_us - now_us()) / 1_000_000)
         try:
             strike.blow = await self._blows.strike(row.target, row.how, call.session_id)
@@ -141,8 +145,8 @@ class Lab:
         )
 
 
-async def _instant_of(moment: Moment, call: Call, spoken: Spoken, undisturbed: Heard) -> int:
-    """When to strike: foretold from the utterance and from what the call was undisturbed."""
+async def _instant_of(moment: Moment, call: Call, spoken: Spoken, foretold: Heard) -> int:
+    """When to strike, by the utterance and by a call that asked the same."""
     sound = spoken.utterance.sound
     assert sound is not None, "a question is not silent"
     began_us = now_us()
@@ -151,11 +155,11 @@ async def _instant_of(moment: Moment, call: Call, spoken: Spoken, undisturbed: H
         case Phase.LISTENING:
             span = Span(first_us=first_us, last_us=last_us)
         case Phase.THINKING:
-            v2v_us = round((undisturbed.v2v_ms or 0) * 1000)
+            v2v_us = round((foretold.v2v_ms or 0) * 1000)
             span = Span(first_us=last_us, last_us=last_us + v2v_us)
         case Phase.SPEAKING:
             heard_us = await call.ears.sound_after(last_us)
-            span = Span(first_us=heard_us, last_us=heard_us + round(undisturbed.reply_ms * 1000))
+            span = Span(first_us=heard_us, last_us=heard_us + round(foretold.reply_ms * 1000))
     return span.at(moment.fraction)
 
 
